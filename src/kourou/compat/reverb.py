@@ -117,7 +117,6 @@ class EitherSignature(Signature):
     """Of whole trajectories, or of their steps. Where it is nested in another way, the order of the arrays counts."""
 
     def check(self, structure: TreeDef, kinds: list[tuple[np.dtype[Any], tuple[int, ...]]], what: str) -> None:
-        """As :meth:`Signature.check`."""
         if len(kinds) == len(self.specs) and set(structure.paths) != set(self.structure.paths):
             structure = self.structure
         try:

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from kourou import errors
 from kourou.runtime.host_agent.dialling import NAME_VARIABLE
-from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.launchers.engines.base import AgentCommand, Engine
 from kourou.runtime.launchers.engines.children import await_end, words_in
 from kourou.runtime.model.engines import EngineOptions, Shape
 
@@ -36,8 +36,8 @@ class LocalHosts(EngineOptions):
     """What it says when it refuses in the end; None: it does not."""
 
 
-class LocalEngine:
-    """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
+class LocalEngine(Engine):
+    """Agents on this host."""
 
     loopback, port, patient = True, 0, False
 
@@ -51,11 +51,9 @@ class LocalEngine:
         self._ended: list[subprocess.Popen[bytes]] = []
 
     def allocate(self, shape: Shape) -> None:
-        """See :class:`Engine`."""
         del shape
 
     def granted(self, timeout_s: float) -> bool:
-        """See :class:`Engine`."""
         if self._reasons:
             time.sleep(min(timeout_s, _PENDING_S))
             return False
@@ -64,11 +62,9 @@ class LocalEngine:
         return True
 
     def why_pending(self) -> str:
-        """See :class:`Engine`."""
         return self._reasons.pop(0) if self._reasons else ""
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
-        """See :class:`Engine`."""
         for place in places:
             if place in self.agents:
                 self._ended.append(self.agents[place])
@@ -83,11 +79,9 @@ class LocalEngine:
                 )
 
     def words(self) -> str:
-        """See :class:`Engine`."""
         return words_in(self._folder)
 
     def release(self) -> None:
-        """See :class:`Engine`."""
         deadline = time.monotonic() + _END_S
         for agent in (*self.agents.values(), *self._ended):
             await_end(agent, deadline)

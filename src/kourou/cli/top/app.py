@@ -115,7 +115,6 @@ class TopApp(App[None]):
         self.nodes = NodesTable()
 
     def compose(self) -> ComposeResult:
-        """See Textual's."""
         yield Static(Text(f"{self._found.run_id}: looking …"), id="heading")
         yield self.nodes
         yield Input(placeholder="part of a name, pattern, or state", id="filter")

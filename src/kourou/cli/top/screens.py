@@ -34,7 +34,6 @@ class Question(ModalScreen[bool]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        """See Textual's."""
         with Vertical(id="question"):
             yield Static(Text(self._text))
             yield Static(Text.assemble("\n", ("y", "bold"), " yes    ", ("n", "bold"), " no"))
@@ -51,7 +50,6 @@ class TextScreen(ModalScreen[None]):
         self._text = text
 
     def compose(self) -> ComposeResult:
-        """See Textual's."""
         yield Static(Text(self._title, "bold"))
         with VerticalScroll():
             yield Static(self._text)
@@ -72,7 +70,6 @@ class LogScreen(ModalScreen[None]):
         self._count = 0
 
     def compose(self) -> ComposeResult:
-        """See Textual's."""
         yield Static(id="log-title")
         yield self._lines
         yield Footer(compact=True)

@@ -117,7 +117,6 @@ class _ImportHook(MetaPathFinder):
         self._then = then
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
-        """See :class:`importlib.abc.MetaPathFinder`."""
         del path, target
         if fullname != self._name:
             return None

@@ -30,7 +30,7 @@ from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.preload import COMMANDS
-from kourou.runtime.process.supervisor import Supervisor
+from kourou.runtime.process.supervisor import ProcessEvents, Supervisor
 
 _SLOT = "{run_slot_affinity_code}"  # where a run's command names its slot, which is known when it starts
 
@@ -104,7 +104,7 @@ def run_experiments(  # noqa: PLR0913, PLR0917 - rlpyt's arguments, and ours by 
     return run_sweep(runs, folder, slots=slots, adapt=adapt, options=options, rerun=rerun, on_change=note)
 
 
-class LaunchedExperiment:
+class LaunchedExperiment(ProcessEvents):
     """A run that was launched by itself, to be waited for as a ``subprocess.Popen`` is.
 
     It ends with this process; its output is in ``stdout.log`` and ``stderr.log`` of its folder.
@@ -141,17 +141,14 @@ class LaunchedExperiment:
         self._supervisor.signal(self._name, number)
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del name, attempt
         self.pid = pid
 
     def on_line(self, name: str, line: str, stream: str) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del name
         self._logs.write(line, stream)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del name, attempt
         self.returncode = exit.code if exit.code is not None else -(exit.signal or 0)
         self._logs.close()

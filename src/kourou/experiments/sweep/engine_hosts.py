@@ -19,7 +19,7 @@ from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.launchers.engines.reach import EngineReach
-from kourou.runtime.launchers.hosts.host import RemoteHost
+from kourou.runtime.launchers.hosts.host import HostEvents, RemoteHost
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.model.hosts import Host, matching_variables
 from kourou.runtime.model.process import ProcessSpec
@@ -36,7 +36,7 @@ _LONGEST_PAUSE_S = 300.0  # between two calls
 _CALLS = 3  # in vain, of all hosts: then the allocation is taken for gone
 
 
-class EngineHosts:
+class EngineHosts(HostEvents):
     """What a :class:`Scheduler` has in place of a Supervisor. Entered, it asks for the hosts, and waits for them.
 
     A host that is lost takes its runs with it, and is called again; until it answers it gets no other.
@@ -145,7 +145,6 @@ class EngineHosts:
     # -- what hosts tell ----------------------------------------------------------------------------------------
 
     def on_host_message(self, host: RemoteHost, kind: str, *arguments: Any) -> None:
-        """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         name, *rest = arguments
         with self._lock:
             known = self._running.get(name, (None, 0))[0] is host
@@ -155,7 +154,6 @@ class EngineHosts:
             getattr(self._events, f"on_{kind}")(name, *rest)
 
     def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
-        """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         with self._lock:
             dead = [name for name, (where, _) in self._running.items() if where is host]
         for name in dead:

@@ -34,7 +34,7 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit, describe_signal
 from kourou.runtime.plan.preloading import choose
 from kourou.runtime.process.preload import COMMANDS, Preload
-from kourou.runtime.process.supervisor import Supervisor
+from kourou.runtime.process.supervisor import ProcessEvents, Supervisor
 from kourou.runtime.waiting.event_queue import next_of
 
 _POLL_S = 0.2  # between polls for requests from other shells
@@ -60,7 +60,7 @@ class SweepOptions:
     those of NumPy, torch and gymnasium that several of them import anyway."""
 
 
-class Scheduler:
+class Scheduler(ProcessEvents):
     """Runs what it is given, until all have ended or somebody stops it.
 
     Args:
@@ -150,19 +150,16 @@ class Scheduler:
     # -- events of the supervisor, in its thread -----------------------------------------------------------------
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del attempt
         self._events.put(lambda: self._on_pid(name, pid))
 
     def on_line(self, name: str, line: str, stream: str) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         live = self._running.get(name)
         if live is not None:
             with contextlib.suppress(OSError, ValueError):  # a full disk loses lines, not runs
                 live.logs.write(line, stream)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del attempt
         self._events.put(lambda: self._on_exit(self._running.pop(name), exit))
 

@@ -91,7 +91,6 @@ class StructuredWriter(FlushedAtExit):
 
     @also_named(timeout_ms="timeout_s")
     def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
-        """See :meth:`TrajectoryWriter.flush`."""
         self._writer.flush(block_until_num_items, timeout_s=timeout_s)
 
     @also_named(timeout_ms="timeout_s")

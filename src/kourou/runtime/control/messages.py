@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, TypeVar
 
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import coordinator
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome
 from kourou.runtime.model.status import RunState, RunStatus
+
+T = TypeVar("T")
 
 
 def event_to_proto(event: coordinator.Event) -> pb.Event:
@@ -35,134 +38,63 @@ def event_from_proto(message: pb.Event) -> coordinator.Event:
 
 def changes_to_proto(name: str, changes: dict[str, Any]) -> pb.Words:
     """What is new of a node's record, as it is said on its stream."""
-    update = pb.Update(name=name)
-    if "state" in changes:
-        update.state = str(changes["state"])
-    if "endpoint" in changes:
-        update.endpoint = changes["endpoint"]
-    if "serves_only" in changes:
-        update.serves_only = changes["serves_only"]
-    return pb.Words(update=update)
+    return pb.Words(update=pb.Update(name=name, **changes))
 
 
 def changes_from_proto(message: pb.Update) -> dict[str, Any]:
     """The inverse of :func:`changes_to_proto`."""
-    changes: dict[str, Any] = {}
-    if message.HasField("state"):
-        changes["state"] = NodeState(message.state)
-    if message.HasField("endpoint"):
-        changes["endpoint"] = message.endpoint
-    if message.HasField("serves_only"):
-        changes["serves_only"] = message.serves_only
-    return changes
+    changes = {field.name: value for field, value in message.ListFields() if field.name != "name"}
+    return {**changes, "state": NodeState(changes["state"])} if "state" in changes else changes
 
 
 def outcome_to_proto(name: str, outcome: Outcome) -> pb.Words:
     """How a node ended, as it is said on its stream."""
-    report = pb.Report(
-        name=name, kind=outcome.kind, code=outcome.code, exception=outcome.exception, traceback=outcome.traceback
-    )
-    return pb.Words(report=report)
+    return pb.Words(report=pb.Report(name=name, **_known(outcome)))
 
 
 def outcome_from_proto(message: pb.Report) -> Outcome:
     """The inverse of :func:`outcome_to_proto`."""
-    return Outcome(kind=message.kind, code=message.code, exception=message.exception, traceback=message.traceback)
+    return _of_message(Outcome, message)
 
 
 def record_to_proto(record: NodeRecord) -> pb.NodeRecord:
     """A node's record as a message."""
-    return pb.NodeRecord(
-        name=record.name,
-        state=str(record.state),
-        attempt=record.attempt,
-        pid=record.pid or 0,
-        host=record.host,
-        endpoint=record.endpoint or "",
-        serves_only=record.serves_only,
-        will_restart=record.will_restart,
-        started_at=record.started_at or 0.0,
-        exit=_exit_to_proto(record.exit) if record.exit else None,
-        removed=record.removed,
-    )
+    end = pb.ExitRecord(**_known(record.exit)) if record.exit else None
+    return pb.NodeRecord(**_known(record, exit=end))
 
 
 def record_from_proto(message: pb.NodeRecord) -> NodeRecord:
     """The inverse of :func:`record_to_proto`."""
-    return NodeRecord(
-        name=message.name,
-        state=NodeState(message.state),
-        attempt=message.attempt,
-        pid=message.pid or None,
-        host=message.host,
-        endpoint=message.endpoint or None,
-        serves_only=message.serves_only,
-        will_restart=message.will_restart,
-        started_at=message.started_at or None,
-        exit=_exit_from_proto(message.exit) if message.HasField("exit") else None,
-        removed=message.removed,
-    )
+    end = _exit_from_proto(message.exit) if message.HasField("exit") else None
+    return _of_message(NodeRecord, message, state=NodeState(message.state), exit=end)
 
 
 def status_to_proto(status: RunStatus) -> pb.StatusReply:
     """A run's status as a message."""
-    return pb.StatusReply(
-        run_id=status.run_id,
-        program=status.program,
-        launch_type=status.launch_type,
-        state=str(status.state),
-        stop_reason=status.stop_reason,
-        waits_for=status.waits_for,
-        nodes=[record_to_proto(record) for record in status.nodes],
-        started_at=status.started_at,
-        ended_at=status.ended_at or 0.0,
-    )
+    return pb.StatusReply(**_known(status, nodes=map(record_to_proto, status.nodes)))
 
 
 def status_from_proto(message: pb.StatusReply) -> RunStatus:
     """The inverse of :func:`status_to_proto`."""
-    return RunStatus(
-        run_id=message.run_id,
-        program=message.program,
-        launch_type=message.launch_type,
-        state=RunState(message.state),
-        stop_reason=message.stop_reason,
-        waits_for=message.waits_for,
-        nodes=tuple(record_from_proto(record) for record in message.nodes),
-        started_at=message.started_at,
-        ended_at=message.ended_at or None,
-    )
-
-
-def _exit_to_proto(record: ExitRecord) -> pb.ExitRecord:
-    return pb.ExitRecord(
-        node=record.node,
-        attempt=record.attempt,
-        state=str(record.state),
-        cause=record.cause,
-        code=record.code,
-        signal=record.signal or "",
-        traceback=record.traceback,
-        last_lines=record.last_lines,
-        log_file=record.log_file or "",
-        host=record.host,
-        pid=record.pid or 0,
-        uptime_s=record.uptime_s,
-    )
+    nodes = tuple(map(record_from_proto, message.nodes))
+    return _of_message(RunStatus, message, state=RunState(message.state), nodes=nodes)
 
 
 def _exit_from_proto(message: pb.ExitRecord) -> ExitRecord:
-    return ExitRecord(
-        node=message.node,
-        attempt=message.attempt,
-        state=NodeState(message.state),
-        cause=message.cause,
-        code=message.code if message.HasField("code") else None,
-        signal=message.signal or None,
-        traceback=message.traceback,
-        last_lines=tuple(message.last_lines),
-        log_file=message.log_file or None,
-        host=message.host,
-        pid=message.pid or None,
-        uptime_s=message.uptime_s,
-    )
+    code = message.code if message.HasField("code") else None  # 0 is one
+    lines = tuple(message.last_lines)
+    return _of_message(ExitRecord, message, state=NodeState(message.state), code=code, last_lines=lines)
+
+
+def _known(record: object, **fields: object) -> dict[str, Any]:
+    """A record's fields, as the message of the same fields has them, but for these; what is None is not set there."""
+    return {name: value for name, value in vars(record).items() if value is not None} | fields
+
+
+def _of_message(kind: type[T], message: Any, **fields: Any) -> T:
+    """A record of a message with the same fields; what may be None is None where nothing is set there."""
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type] # they are dataclasses
+        if field.name not in fields:
+            value = getattr(message, field.name)
+            fields[field.name] = value if value or field.default is not None else None
+    return kind(**fields)

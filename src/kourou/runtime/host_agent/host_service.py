@@ -19,7 +19,7 @@ from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
-from kourou.runtime.process.supervisor import Supervisor
+from kourou.runtime.process.supervisor import ProcessEvents, Supervisor
 
 
 def serve(wire: AgentWire) -> HostAgent:
@@ -42,7 +42,7 @@ class AgentWire(Protocol):
         """Tell it something ahead of what waits to be sent."""
 
 
-class HostAgent:
+class HostAgent(ProcessEvents):
     """A :class:`kourou.runtime.host_agent.pipe_agent.Service` that tells the launcher what its Supervisor tells."""
 
     def __init__(self, wire: AgentWire) -> None:
@@ -146,15 +146,12 @@ class HostAgent:
     # -- what the supervisor says -------------------------------------------------------------------------------
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         self._wire.send("started", name, attempt, pid)
 
     def on_line(self, name: str, line: str, stream: str) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         self._wire.send("line", name, line, stream)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         if self._metrics is not None:
             self._metrics.flush()
         self._wire.send("exited", name, attempt, exit)

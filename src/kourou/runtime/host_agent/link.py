@@ -108,7 +108,6 @@ class Link(asyncio.Protocol):
     # -- asyncio ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=_BUFFERED_BYTES)
         self.heard_at = time.monotonic()
@@ -116,7 +115,6 @@ class Link(asyncio.Protocol):
             self.say(self._first)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
         self.heard_at = time.monotonic()
         if self._line is not None:
             self._line += data
@@ -144,16 +142,13 @@ class Link(asyncio.Protocol):
         self.flush()
 
     def pause_writing(self) -> None:
-        """See asyncio."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """See asyncio."""
         self._paused = False
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio."""
         del exc
         if self._transport is not None:
             self._transport.close()  # Python 3.10 does not take one that was lost for closed

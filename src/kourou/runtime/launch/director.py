@@ -33,7 +33,7 @@ from kourou.runtime.launch.decisions.events import (
 )
 from kourou.runtime.launch.decisions.state_machine import StateMachine
 from kourou.runtime.launch.exit_callbacks import ExitCallback, ExitCallbacks
-from kourou.runtime.launchers.base import Launcher
+from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.output.node_logs import NodeLogs
@@ -41,8 +41,8 @@ from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.waiting.event_queue import next_of
 
 
-class Director:
-    """Implements :class:`~kourou.runtime.launchers.base.LauncherEvents`.
+class Director(LauncherEvents):
+    """Takes what happens from any thread, and directs a run from its own.
 
     Args:
         on_node_exit: called, in a thread of its own, with the exit record of every attempt that ended.
@@ -93,20 +93,16 @@ class Director:
         self._thread.start()
 
     def on_placed(self, name: str, attempt: int, host: str) -> None:
-        """A launcher's event."""
         self._events.put(Placed(name=name, attempt=attempt, host=host))
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
-        """A launcher's event."""
         self._events.put(Started(name=name, attempt=attempt, pid=pid))
 
     def on_line(self, name: str, line: str, stream: str) -> None:
-        """A launcher's event."""
         del stream
         self._logs.line(name, line)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        """A launcher's event."""
         self._events.put(Exited(name=name, attempt=attempt, exit=exit))
 
     def on_attached(self, name: str, attempt: int) -> None:

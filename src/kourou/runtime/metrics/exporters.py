@@ -55,11 +55,9 @@ class TensorBoard(Exporter):
         """TensorBoard's event files have no place for them that all versions read."""
 
     def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
-        """See :class:`Exporter`."""
         self._writer(node).add_scalars(numbers, int(step), time)
 
     def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
-        """See :class:`Exporter`."""
         self._writer(node).add_image(name, file.read_bytes(), int(step), time)
 
     def close(self) -> None:
@@ -88,19 +86,15 @@ class WandB(Exporter):
         self._counted: set[str] = set()
 
     def config(self, settings: Mapping[str, Any]) -> None:
-        """See :class:`Exporter`."""
         self._run.config.update(dict(settings), allow_val_change=True)
 
     def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
-        """See :class:`Exporter`."""
         self._log(step, node, {**numbers, "time": time})
 
     def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
-        """See :class:`Exporter`."""
         self._log(step, node, {name: self._wandb.Image(str(file)), "time": time})
 
     def close(self) -> None:
-        """See :class:`Exporter`."""
         self._run.finish()
         if self._alone:
             self._wandb.teardown()
@@ -143,18 +137,15 @@ class MLflow(Exporter):
             self._client.set_tag(self._run, _plain(name), str(value)[:_LONGEST_TAG])
 
     def metrics(self, step: float, time: float, node: str, numbers: Mapping[str, float]) -> None:
-        """See :class:`Exporter`."""
         for name, value in numbers.items():
             at = int(time * 1000)
             self._client.log_metric(self._run, _plain(f"{node}/{name}" if node else name), value, at, int(step))
 
     def image(self, step: float, time: float, node: str, name: str, file: Path) -> None:
-        """See :class:`Exporter`."""
         del step, time, name
         self._client.log_artifact(self._run, str(file), f"images/{_plain(node)}")
 
     def close(self) -> None:
-        """See :class:`Exporter`."""
         self._client.set_terminated(self._run)
 
 
@@ -174,13 +165,11 @@ class OpenTelemetry(Exporter):
             self.flush()
 
     def flush(self) -> None:
-        """See :class:`Exporter`."""
         points, self._points = self._points, []
         if points:
             self._sender.send([Family(LOGGED, "gauge", "", "What nodes log with lp.log.", points)])
 
     def close(self) -> None:
-        """See :class:`Exporter`."""
         self.flush()
         self._sender.close()
 

@@ -23,6 +23,7 @@ from kourou.runtime.launch.decisions.events import (
     StopAsked,
 )
 from kourou.runtime.launch.decisions.state_machine import StateMachine
+from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit
@@ -92,8 +93,8 @@ def simulate(plan: LaunchPlan, *, seed: int, faults: Faults, duration_s: float) 
     return Simulation(plan, seed=seed, faults=faults).run(duration_s)
 
 
-class Simulation:
-    """Implements :class:`~kourou.runtime.launchers.base.LauncherEvents`. For arguments see :func:`simulate`."""
+class Simulation(LauncherEvents):
+    """For arguments see :func:`simulate`."""
 
     def __init__(self, plan: LaunchPlan, *, seed: int, faults: Faults) -> None:
         assert plan.hosts is not None  # noqa: S101 - a plan of several hosts
@@ -245,18 +246,15 @@ class Simulation:
     # -- what the launcher tells ----------------------------------------------------------------------------------
 
     def on_placed(self, name: str, attempt: int, host: str) -> None:
-        """See ``LauncherEvents``."""
         self._tell(Placed(name=name, attempt=attempt, host=host))
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
-        """See ``LauncherEvents``."""
         self._tell(Started(name=name, attempt=attempt, pid=pid))
 
     def on_line(self, name: str, line: str, stream: str) -> None:
         """See ``LauncherEvents``."""
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        """See ``LauncherEvents``."""
         self._tell(Exited(name=name, attempt=attempt, exit=exit))
 
     # -- processes, and faults ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.channel import close_fds
 from kourou.runtime.process.preload import Preload
-from kourou.runtime.process.supervisor import Supervisor
+from kourou.runtime.process.supervisor import ProcessEvents, Supervisor
 from kourou.spmd.worker import parcel
 
 _OWN_MODULES = ("kourou.spmd.worker.main", "kourou.courier.wire.codec", "cloudpickle")
@@ -68,7 +68,7 @@ class _Worker:
     outcome_fd: int
 
 
-class LocalHost:
+class LocalHost(ProcessEvents):
     """Starts workers on this machine. Its owner closes it.
 
     The zygote stays from one run to the next, so only the first pays for ``import torch``. It has one thread at most
@@ -173,18 +173,15 @@ class LocalHost:
     # -- what the supervisor tells ------------------------------------------------------------------------------
 
     def on_started(self, name: str, attempt: int, pid: int) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del attempt
         worker = self._workers[name]
         worker.events.on_started(worker.place, pid)
 
     def on_line(self, name: str, line: str, stream: str) -> None:
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         worker = self._workers[name]
         worker.events.on_line(worker.place, line, stream)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
-        """See :class:`kourou.runtime.process.supervisor.ProcessEvents`."""
         del attempt
         with self._lock:
             worker = self._workers.pop(name)

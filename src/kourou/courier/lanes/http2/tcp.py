@@ -190,7 +190,6 @@ class TlsSocket(_Connection):
         return True
 
     def close(self) -> None:
-        """See ``PlainSocket``."""
         self.shutdown()
         with self._lock:
             self._socket.close()

@@ -13,13 +13,13 @@ from kourou.runtime.host_agent.dialling import BYE
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import UNREADABLE, Session
-from kourou.runtime.launchers.hosts.transport import TransportEvents
+from kourou.runtime.launchers.hosts.transport import Transport, TransportEvents
 
 _END_S = 5.0  # an agent that does not end this long after it was told is left to its own watch
 
 
-class DialledTransport:
-    """Implements :class:`kourou.runtime.launchers.hosts.transport.Transport`. What has no other comment is the loop's.
+class DialledTransport(Transport):
+    """To an agent that calls. What is not :class:`Transport`'s is the loop's.
 
     Args:
         until: monotonic time by which it is to be there.
@@ -51,15 +51,12 @@ class DialledTransport:
     # -- from any thread ----------------------------------------------------------------------------------------
 
     def send(self, *message: Any) -> None:
-        """See :class:`Transport`."""
         self._put(message)
 
     def send_first(self, *message: Any) -> None:
-        """See :class:`Transport`."""
         self._put(message, first=True)
 
     def send_late(self, *message: Any) -> None:
-        """See :class:`Transport`."""
         self._put(message, late=True)
 
     def hang_up(self) -> None:

@@ -27,8 +27,8 @@ def engine(options: Kubernetes, *, name: str, folder: Path) -> Engine:
     return PodsAround() if pod.RUN_ID in os.environ else KubernetesEngine(options, folder=folder)
 
 
-class PodsAround:
-    """Implements :class:`Engine` in the launcher's pod, which asks nobody: the hosts' pods are of the same JobSet."""
+class PodsAround(Engine):
+    """The one in the launcher's pod, which asks nobody: the hosts' pods are of the same JobSet."""
 
     loopback, port, patient = False, PORT, True
 
@@ -36,27 +36,24 @@ class PodsAround:
         """See :class:`Engine`."""
 
     def granted(self, timeout_s: float) -> bool:
-        """See :class:`Engine`."""
         del timeout_s
         return True
 
     def why_pending(self) -> str:
-        """See :class:`Engine`."""
         return "pods that are hosts; kubectl get pods, and kourou status, tell why they do not run"
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """See :class:`Engine`."""
 
     def words(self) -> str:
-        """See :class:`Engine`."""
         return ""
 
     def release(self) -> None:
         """See :class:`Engine`."""
 
 
-class KubernetesEngine:
-    """Implements :class:`Engine` outside of the JobSet. The pods end with their launcher, and the JobSet with them."""
+class KubernetesEngine(Engine):
+    """The one outside of the JobSet. The pods end with their launcher, and the JobSet with them."""
 
     loopback, port, patient = False, 0, True
 
@@ -66,13 +63,11 @@ class KubernetesEngine:
         self._job: JobSetJob | None = None
 
     def allocate(self, shape: Shape) -> None:
-        """See :class:`Engine`."""
         job_set = as_job_set(self._options, shape, self._run.name)
         self._job = JobSetJob.of(job_set.name, job_set.options)
         apply(job_set, {pod.ORDER: (self._run / ORDER_FILE).read_text("ascii")})
 
     def granted(self, timeout_s: float) -> bool:
-        """See :class:`Engine`."""
         del timeout_s
         assert self._job is not None  # noqa: S101 - it was asked
         state = _look(self._job)
@@ -84,18 +79,15 @@ class KubernetesEngine:
         return True
 
     def why_pending(self) -> str:
-        """See :class:`Engine`."""
         return "" if self._job is None else _look(self._job).reason
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
         """See :class:`Engine`."""
 
     def words(self) -> str:
-        """See :class:`Engine`."""
         return self.why_pending()
 
     def release(self) -> None:
-        """See :class:`Engine`."""
         job, self._job = self._job, None
         if job is not None:
             with contextlib.suppress(errors.LaunchError):  # it goes when its pods have ended

@@ -15,7 +15,7 @@ from kourou.runtime.host_agent import pod
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.launchers.engines import kubernetes_tree
-from kourou.runtime.launchers.engines.base import JobState, Submission
+from kourou.runtime.launchers.engines.base import BatchSystem, JobState, Submission
 from kourou.runtime.launchers.engines.kubectl import APPLY, JobSetJob
 from kourou.runtime.launchers.engines.kubernetes_manifests import PORT, JobSetPlan
 from kourou.runtime.launchers.engines.yaml_text import to_yaml
@@ -87,13 +87,12 @@ def apply(job_set: JobSetPlan, files: Mapping[str, str]) -> JobSetJob:
     return job
 
 
-class KubernetesBatch:
-    """Implements :class:`kourou.runtime.launchers.engines.base.BatchSystem`."""
+class KubernetesBatch(BatchSystem):
+    """JobSets that hold their launcher, too."""
 
     shares_folder = False
 
     def plan(self, plan: LaunchPlan, *, folder: Path, command: Sequence[str]) -> KubernetesSubmission:
-        """See :class:`BatchSystem`."""
         del command  # it is another one in the image
         options, shape = plan.engine, plan.shape
         assert isinstance(options, Kubernetes)  # noqa: S101 - it was compiled for it
@@ -107,7 +106,6 @@ class KubernetesBatch:
         )
 
     def submit(self, submission: Submission) -> str:
-        """See :class:`BatchSystem`."""
         assert isinstance(submission, KubernetesSubmission)  # noqa: S101 - made above
         submission.path.write_text(submission.script, encoding="utf-8")
         job_set, options = submission.job_set, submission.job_set.options
@@ -123,19 +121,15 @@ class KubernetesBatch:
         return apply(job_set, files).words
 
     def look(self, job: str) -> JobState:
-        """See :class:`BatchSystem`."""
         return JobSetJob(job).look()
 
     def cancel(self, job: str) -> None:
-        """See :class:`BatchSystem`."""
         JobSetJob(job).delete()
 
     def command_there(self, job: str, words: Sequence[str], *, terminal: bool) -> list[str]:
-        """See :class:`BatchSystem`."""
         return JobSetJob(job).command_in_launcher(["-m", "kourou.cli", *words], terminal=terminal)
 
     def logs_there(self, job: str) -> list[str]:
-        """See :class:`BatchSystem`."""
         return JobSetJob(job).logs_command()
 
     def own_job(self) -> str:
@@ -147,11 +141,9 @@ class KubernetesBatch:
         return sum(int(os.environ.get(name) or 0) for name in (pod.COUNTED, pod.IGNORED))
 
     def own_time_left(self) -> float | None:
-        """See :class:`BatchSystem`."""
         return None
 
     def requeue(self, job: str) -> None:
-        """See :class:`BatchSystem`."""
         raise errors.LaunchError(f"JobSet {job} is not put back: Kubernetes starts pods again by itself")
 
 

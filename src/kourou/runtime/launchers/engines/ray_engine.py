@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kourou import errors
 from kourou.runtime.interpreter.startup import python_command
-from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.launchers.engines.base import AgentCommand, Engine
 from kourou.runtime.launchers.engines.children import await_end, words_in
 from kourou.runtime.launchers.engines.ray_driver import Wanted
 from kourou.runtime.model.engine_options import Ray
@@ -29,8 +29,8 @@ from kourou.runtime.model.hosts import matching_variables
 _END_S = 20.0  # Ray's own end takes seconds
 
 
-class RayEngine:
-    """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
+class RayEngine(Engine):
+    """A placement group of Ray's."""
 
     loopback, port, patient = False, 0, False
 
@@ -44,7 +44,6 @@ class RayEngine:
         self._pending = ""
 
     def allocate(self, shape: Shape) -> None:
-        """See :class:`Engine`."""
         if importlib.util.find_spec("ray") is None:
             raise errors.MissingExtra("ray", "ray")
         wanted = Wanted(
@@ -67,7 +66,6 @@ class RayEngine:
         self._tell(dataclasses.asdict(wanted))
 
     def granted(self, timeout_s: float) -> bool:
-        """See :class:`Engine`."""
         assert self._driver is not None  # noqa: S101 - it was asked
         assert self._driver.stdout is not None  # noqa: S101 - a pipe
         if not self._granted and select.select([self._driver.stdout], [], [], timeout_s)[0]:
@@ -81,20 +79,16 @@ class RayEngine:
         return self._granted
 
     def why_pending(self) -> str:
-        """See :class:`Engine`."""
         return self._pending
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
-        """See :class:`Engine`."""
         for place in places:
             self._tell([place, command(str(place))])
 
     def words(self) -> str:
-        """See :class:`Engine`."""
         return words_in(self._folder)
 
     def release(self) -> None:
-        """See :class:`Engine`."""
         driver, self._driver = self._driver, None
         if driver is None:
             return

@@ -13,13 +13,13 @@ from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.launchers.dialled.server import AgentServer
 from kourou.runtime.launchers.dialled.transport import DialledTransport
 from kourou.runtime.launchers.engines.allocation import Allocation
-from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
+from kourou.runtime.launchers.hosts.transport import Closable, Reach, TransportEvents
 from kourou.runtime.model.hosts import Host
 from kourou.runtime.plan.plan import LaunchPlan
 
 
-class EngineReach:
-    """Implements :class:`kourou.runtime.launchers.hosts.transport.Reach`. Its owner calls :meth:`release`.
+class EngineReach(Reach):
+    """Hosts of an allocation, whose agents call. Its owner calls :meth:`release`.
 
     Args:
         plan: has an engine.
@@ -90,7 +90,6 @@ class EngineReach:
         return False
 
     def connect(self, host: Host, events: TransportEvents) -> DialledTransport:
-        """See :class:`Reach`."""
         place = self._places[host.name]
         within_s = math.inf if self._allocation.engine.patient else self._options.connect_timeout_s
         transport = self._server.expect(place, events, within_s)
@@ -104,7 +103,6 @@ class EngineReach:
         return transport
 
     def close(self, hosts: Collection[Closable]) -> None:
-        """See :class:`Reach`."""
         self._server.hang_up()
         for host in hosts:
             host.close()

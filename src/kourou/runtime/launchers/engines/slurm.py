@@ -13,7 +13,7 @@ from pathlib import Path
 from kourou import errors
 from kourou.runtime.files.descriptors import is_readable
 from kourou.runtime.launchers.engines import slurm_commands
-from kourou.runtime.launchers.engines.base import AgentCommand
+from kourou.runtime.launchers.engines.base import AgentCommand, Engine
 from kourou.runtime.launchers.engines.children import await_end, last_words, words_in
 from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.model.engines import Shape
@@ -34,8 +34,8 @@ _STEP = ("--overlap", "--no-kill", "--wait=0", "--kill-on-bad-exit=0", "--ntasks
 _END_S = 10.0
 
 
-class SlurmEngine:
-    """Implements :class:`kourou.runtime.launchers.engines.base.Engine`."""
+class SlurmEngine(Engine):
+    """An allocation of Slurm's."""
 
     loopback, port, patient = False, 0, False
 
@@ -51,7 +51,6 @@ class SlurmEngine:
         self._steps: list[subprocess.Popen[bytes]] = []
 
     def allocate(self, shape: Shape) -> None:
-        """See :class:`Engine`."""
         self._shape = shape
         if job := os.environ.get("SLURM_JOB_ID"):
             self._take(os.environ.get("SLURM_HET_JOB_ID", job), os.environ.get("SLURM_JOB_NODELIST", ""))
@@ -72,7 +71,6 @@ class SlurmEngine:
                 raise errors.LaunchError(f"salloc cannot be run: {error}") from error
 
     def granted(self, timeout_s: float) -> bool:
-        """See :class:`Engine`."""
         if self._job and self._nodes:
             return True
         assert self._keeper is not None  # noqa: S101 - it was asked
@@ -89,7 +87,6 @@ class SlurmEngine:
         return bool(self._nodes)
 
     def why_pending(self) -> str:
-        """See :class:`Engine`."""
         said = last_words(self._folder / "salloc.log")
         if found := re.search(r"job allocation (\d+)", said):
             self._job = found[1]
@@ -99,7 +96,6 @@ class SlurmEngine:
         return f"job {self._job}, which is pending: {reason}" if reason else ""
 
     def start_agents(self, command: AgentCommand, places: Sequence[int]) -> None:
-        """See :class:`Engine`."""
         first, parts = 0, self._shape.parts
         for number, part in enumerate(parts):
             own = range(first, first + part.hosts)
@@ -129,11 +125,9 @@ class SlurmEngine:
             )
 
     def words(self) -> str:
-        """See :class:`Engine`."""
         return words_in(self._folder)
 
     def release(self) -> None:
-        """See :class:`Engine`."""
         deadline = time.monotonic() + _END_S
         for step in self._steps:  # which have ended with their agents, as a rule
             await_end(step, deadline)

@@ -27,8 +27,8 @@ class HostEvents(Protocol):
         """It could not be reached, or is lost, with everything on it. Told once."""
 
 
-class RemoteHost:
-    """Made, it is on its way. Its owner closes it. Implements :class:`TransportEvents`.
+class RemoteHost(TransportEvents):
+    """Made, it is on its way. Its owner closes it.
 
     Args:
         coordinator: the loop, and ``(host, port)`` of the coordinator, to which its nodes' connections lead; None: it
@@ -119,7 +119,6 @@ class RemoteHost:
             self._tunnel.close()
 
     def on_message(self, kind: str, *arguments: Any) -> None:
-        """See :class:`TransportEvents`."""
         if kind == "tunnel":
             if self._tunnel is not None:
                 self._tunnel.receive(*arguments)
@@ -129,7 +128,6 @@ class RemoteHost:
             self._events.on_host_message(self, kind, *arguments)
 
     def on_lost(self, error: errors.KourouError) -> None:
-        """See :class:`TransportEvents`."""
         with self._lock:
             self._commands = None
             if self._lost is not None or self._closed:
@@ -140,7 +138,6 @@ class RemoteHost:
         self._events.on_host_lost(self, error)
 
     def on_full(self, full: bool) -> None:  # noqa: FBT001 - a callback
-        """See :class:`TransportEvents`."""
         if self._tunnel is not None:
             self._tunnel.pause(full)
 

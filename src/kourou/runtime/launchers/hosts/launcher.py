@@ -15,7 +15,7 @@ from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.launchers.base import LauncherEvents
-from kourou.runtime.launchers.hosts.host import RemoteHost
+from kourou.runtime.launchers.hosts.host import HostEvents, RemoteHost
 from kourou.runtime.launchers.hosts.transport import Reach, Transport
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
 from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
@@ -32,7 +32,7 @@ class _Running:
     attempt: int
 
 
-class HostLauncher:
+class HostLauncher(HostEvents):
     """Runs each process of a plan on the host that the plan says.
 
     Where one starts is up to :class:`~kourou.runtime.plan.relocation.Relocation`.
@@ -137,7 +137,6 @@ class HostLauncher:
     # -- what hosts tell ----------------------------------------------------------------------------------------
 
     def on_host_message(self, host: RemoteHost, kind: str, *arguments: Any) -> None:
-        """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         if kind in {ROWS, PICTURE}:
             receive(self._metrics_dir, kind, *arguments)
             return
@@ -156,7 +155,6 @@ class HostLauncher:
             self._events.on_exited(name, *rest)
 
     def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
-        """See :class:`kourou.runtime.launchers.hosts.host.HostEvents`."""
         with self._lock:
             there = {name: self._running[name] for name in self._sites.running_on(host.name)}
             dead = {name: running for name, running in there.items() if running.host is host}

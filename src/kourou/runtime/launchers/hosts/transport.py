@@ -28,20 +28,12 @@ class Transport(Protocol):
     No call waits for the network but :meth:`close`.
     """
 
-    @property
-    def name(self) -> str | None:
-        """What the host calls itself, where it was not named by the user and has answered."""
-        ...
-
-    @property
-    def local(self) -> bool:
-        """The agent has this process's environment already. Known once it has answered."""
-        ...
-
-    @property
-    def tree(self) -> str | None:
-        """The folder here that the agent's own is a copy of; None: they are the same. Known once it has answered."""
-        ...
+    name: str | None
+    """What the host calls itself, where it was not named by the user and has answered."""
+    local: bool
+    """The agent has this process's environment already. Known once it has answered."""
+    tree: str | None
+    """The folder here that the agent's own is a copy of; None: they are the same. Known once it has answered."""
 
     def send(self, *message: Any) -> None:
         """Tell the agent something, after all that was told before."""

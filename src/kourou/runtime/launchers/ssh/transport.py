@@ -8,14 +8,14 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.host_agent.dial_order import ENTRY
-from kourou.runtime.launchers.hosts.transport import Closable, TransportEvents
+from kourou.runtime.launchers.hosts.transport import Closable, Reach, Transport, TransportEvents
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh.sync import options_of
 from kourou.runtime.model.hosts import Host, Hosts
 
 
-class SshReach:
-    """Implements :class:`kourou.runtime.launchers.hosts.transport.Reach`."""
+class SshReach(Reach):
+    """Hosts as ssh reaches them."""
 
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
@@ -29,10 +29,8 @@ class SshReach:
         close_all(hosts)
 
 
-class SshTransport:
-    """Implements :class:`kourou.runtime.launchers.hosts.transport.Transport`.
-
-    A thread copies files and connects, and ends then.
+class SshTransport(Transport):
+    """A thread copies files and connects, and ends then.
 
     Args:
         prepare: how it is reached; called in that thread, since it may copy files there first, until the event is set.
@@ -54,19 +52,15 @@ class SshTransport:
         self._thread.start()
 
     def send(self, *message: Any) -> None:
-        """See :class:`Transport`."""
         self._pass("send", message)
 
     def send_first(self, *message: Any) -> None:
-        """See :class:`Transport`."""
         self._pass("send_first", message)
 
     def send_late(self, *message: Any) -> None:
-        """See :class:`Transport`."""
         self._pass("send_late", message)
 
     def close(self) -> None:
-        """See :class:`Transport`."""
         with self._lock:
             self._closed = True
             agent = self._agent
