@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import warnings
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,14 +18,13 @@ from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.supervisor import ProcessEvents
 from kourou.tracebacks import format_failure
 
 _GRPC_THREADS = ("grpc_", "event_engine", "lifeguard")  # names of gRPC's own threads, which Python does not know
 _TASKS = Path("/proc/self/task")
-_LAST_LINES = 50
-_READ_BYTES = 1 << 16
 _DRAIN_S = 0.2
 
 
@@ -73,7 +71,7 @@ class ForkSupervisor(ClosedAtExit):
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
         """See :meth:`kourou.runtime.process.supervisor.Supervisor.start`. It forks in the calling thread."""
-        ends = {"stdout": os.pipe(), "stderr": os.pipe()}
+        output = OutputPipes(("stdout", "stderr"), lambda line, stream: self._events.on_line(spec.name, line, stream))
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -81,15 +79,14 @@ class ForkSupervisor(ClosedAtExit):
             warnings.simplefilter("ignore", DeprecationWarning)  # threads: why_not_fork has looked
             pid = os.fork()
         if pid == 0:
-            _run_child(spec, boot, parent, {1: ends["stdout"][1], 2: ends["stderr"][1]})
-        for _, write_end in ends.values():
+            _run_child(spec, boot, parent, dict(zip((1, 2), output.write_ends, strict=True)))
+        for write_end in output.write_ends:
             os.close(write_end)
         with self._lock:
             self._pids[spec.name] = pid
         self._events.on_started(spec.name, attempt, pid)
-        pipes = {stream: read_end for stream, (read_end, _) in ends.items()}
         watcher = threading.Thread(
-            target=self._watch, args=(spec.name, attempt, pid, pipes), name=f"kourou-fork-{spec.name}", daemon=True
+            target=self._watch, args=(spec.name, attempt, pid, output), name=f"kourou-fork-{spec.name}", daemon=True
         )
         self._watchers.append(watcher)
         watcher.start()
@@ -100,50 +97,38 @@ class ForkSupervisor(ClosedAtExit):
             if name in self._pids:
                 process_table.signal_all(process_table.ProcessTable().members(self._pids[name]), number)
 
-    def _watch(self, name: str, attempt: int, pid: int, pipes: Mapping[str, int]) -> None:
-        last = deque[str](maxlen=_LAST_LINES)
-        self._read(name, pid, pipes, last)
+    def _watch(self, name: str, attempt: int, pid: int, output: OutputPipes) -> None:
+        _read(pid, output)
         with self._lock:
             _, status = os.waitpid(pid, 0)
             del self._pids[name]
         code = os.waitstatus_to_exitcode(status)
-        lines = tuple(last)
-        killed = code < 0
+        killed, lines = code < 0, tuple(output.last_lines)
         ending = ProcessExit(code=None if killed else code, signal=-code if killed else None, last_lines=lines)
         self._events.on_exited(name, attempt, ending)
 
-    def _read(self, name: str, pid: int, pipes: Mapping[str, int], last: deque[str]) -> None:
-        """Tell all lines until the process has ended, and end what it has started."""
-        partial = dict.fromkeys(pipes, b"")
-        ended: float | None = None  # seconds that its pipes may stay silent, once the process has ended
-        with selectors.DefaultSelector() as selector:
-            pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
-            if pidfd is not None:
-                selector.register(pidfd, selectors.EVENT_READ, "")
-            for stream, read_end in pipes.items():
-                selector.register(read_end, selectors.EVENT_READ, stream)
-            while selector.get_map():
-                ready = selector.select(ended)
-                if not ready:
-                    break
-                for key, _ in ready:
-                    if pidfd is not None and key.fd == pidfd:
-                        ended = _DRAIN_S
-                        selector.unregister(pidfd)
-                        _end_members(pid)
-                        continue
-                    data = os.read(key.fd, _READ_BYTES)
-                    *lines, partial[key.data] = (partial[key.data] + data).split(b"\n")
-                    if not data:
-                        selector.unregister(key.fd)
-                        lines = [partial[key.data]] if partial[key.data] else []
-                    for line in lines:
-                        text = line.decode(errors="backslashreplace")
-                        last.append(text)
-                        self._events.on_line(name, text, key.data)
-        for fd in (*pipes.values(), *([] if pidfd is None else [pidfd])):
-            os.close(fd)
-        _end_members(pid)
+
+def _read(pid: int, output: OutputPipes) -> None:
+    """Tell all lines until the process has ended, and end what it has started."""
+    ended: float | None = None  # seconds that its pipes may stay silent, once the process has ended
+    with selectors.DefaultSelector() as selector:
+        pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        for fd in (*output.read_ends, *([] if pidfd is None else [pidfd])):
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map() and (ready := selector.select(ended)):
+            for key, _ in ready:
+                if key.fd == pidfd:
+                    ended = _DRAIN_S
+                    selector.unregister(pidfd)
+                    _end_members(pid)
+                elif not output.read(key.fd):
+                    selector.unregister(key.fd)
+                    output.close(key.fd)
+    for fd in output.read_ends:
+        output.close(fd)
+    if pidfd is not None:
+        os.close(pidfd)
+    _end_members(pid)
 
 
 def _end_members(pid: int) -> None:
