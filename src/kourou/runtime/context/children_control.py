@@ -7,6 +7,7 @@ want is little: where another node listens, and that the program should stop.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import threading
@@ -146,6 +147,7 @@ class ChildServer:
         self._closed = False
         self._lock = threading.Lock()
         _all.add(self)
+        _watch_forks()
 
     @property
     def is_own(self) -> bool:
@@ -263,4 +265,7 @@ def _before_fork() -> None:
             server.open()
 
 
-os.register_at_fork(before=_before_fork)
+@functools.cache
+def _watch_forks() -> None:
+    """From the first one on: the zygote, whose forks are many, has none."""
+    os.register_at_fork(before=_before_fork)
