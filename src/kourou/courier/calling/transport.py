@@ -110,27 +110,3 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go. May be called from any thread, and more than once."""
-
-
-class PushTransport:
-    """The parts of a transport that pushes which it does not need."""
-
-    pulls = False
-    descriptors: Sequence[int] = ()
-    has_buffered = False
-    peer_closed = False
-    idle_s: float | None = None
-
-    def flush(self) -> None:
-        """Nothing is ever put off."""
-
-    def poll(self, timeout_s: float | None) -> bool:
-        """Never called."""
-        raise NotImplementedError(f"answers are delivered, not read (time-out {timeout_s})")
-
-    def read(self) -> Sequence[Frame]:
-        """Never called."""
-        raise NotImplementedError("answers are delivered, not read")
-
-    def check(self) -> None:
-        """It is this host."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from kourou.courier.calling.transport import NotSentError, PushTransport, Receiver
+from kourou.courier.calling.transport import NotSentError, Receiver
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
@@ -64,10 +64,15 @@ def _break(transports: Iterable[InprocTransport]) -> None:
         transport.broken(ConnectionResetError("the server stopped"))
 
 
-class InprocTransport(PushTransport):
-    """See ``kourou.courier.calling.transport.Transport``."""
+class InprocTransport:
+    """See ``kourou.courier.calling.transport.Transport``: one that pushes."""
 
     lane = "inproc"
+    pulls = False
+    descriptors: Sequence[int] = ()
+    has_buffered = False
+    peer_closed = False
+    idle_s: float | None = None
 
     def __init__(self, listener: InprocListener, *, interrupts: bool) -> None:
         self._listener = listener
@@ -99,6 +104,20 @@ class InprocTransport(PushTransport):
                 pool.leave()
         else:
             enqueue(call)
+
+    def flush(self) -> None:
+        """Nothing is ever put off."""
+
+    def poll(self, timeout_s: float | None) -> bool:
+        """Never called, as is ``read``: answers are delivered."""
+        raise NotImplementedError(f"answers are delivered, not read (time-out {timeout_s})")
+
+    def read(self) -> Sequence[Frame]:
+        """See ``poll``."""
+        raise NotImplementedError("answers are delivered, not read")
+
+    def check(self) -> None:
+        """It is this host."""
 
     def close(self) -> None:
         """See ``Transport``."""

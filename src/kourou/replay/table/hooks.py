@@ -99,18 +99,15 @@ class Hooks:
             return
         try:
             if self._thread is None:
-                self._thread = self._started()
+                thread = threading.Thread(target=self._run, name=f"kourou-hooks-{self._table}", daemon=True)
+                thread.start()
+                self._thread = thread
             self._queue.put_nowait((what, event))
         except (queue.Full, RuntimeError) as error:  # RuntimeError: the system lets no thread be started
             if not self.dropped:
                 why = "are too slow" if isinstance(error, queue.Full) else f"cannot be called ({error})"
                 _log.warning("the extensions of table %s %s: events are dropped from now on", self._table, why)
             self.dropped += 1
-
-    def _started(self) -> threading.Thread:
-        thread = threading.Thread(target=self._run, name=f"kourou-hooks-{self._table}", daemon=True)
-        thread.start()
-        return thread
 
     def close(self) -> None:
         """Deliver what is queued, then end the thread. What happens later is told to nobody."""
