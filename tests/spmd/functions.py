@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -10,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +66,15 @@ def pid() -> int:
 
 def parent() -> int:
     return os.getppid()
+
+
+async def rank_in_time() -> int:
+    await asyncio.sleep(0)
+    return rank()
+
+
+def ranks_one_by_one() -> Iterator[int]:
+    yield rank()
 
 
 def rank() -> int:
@@ -210,7 +222,7 @@ def nested() -> list[tuple[int, float]]:
 
 
 def not_picklable() -> Any:
-    return (number for number in range(3))
+    return threading.Lock()
 
 
 def hostname() -> str:

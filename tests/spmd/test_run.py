@@ -109,6 +109,20 @@ def test_variables_are_inherited_and_extra_ones_count_more_and_the_file_most(
     assert list(seen.values()) == ["inherited", "extra", "extra-file", "a 'b'\n\"c\" $HOME"]
 
 
+def test_an_async_function_runs_on_an_event_loop_and_a_generator_is_refused(gloo2: Launcher) -> None:
+    assert gloo2.run(functions.rank_in_time).results == {"localhost": [0, 1]}
+    with pytest.raises(TypeError, match="ranks_one_by_one is a generator function"):
+        gloo2.submit(functions.ranks_one_by_one)
+
+
+def test_variables_may_be_numbers_and_what_is_no_text_is_told_before_a_worker_starts(gloo2: Launcher) -> None:
+    gloo2.extra_env_vars = {"SPMD_A": 1}  # type: ignore[dict-item]  # as users have it
+    assert gloo2.run(functions.variables, "SPMD_A").rank(1) == {"SPMD_A": "1"}
+    gloo2.extra_env_vars = {"SPMD_A": None}  # type: ignore[dict-item]  # likewise
+    with pytest.raises(ValueError, match="'SPMD_A'=None cannot be an environment variable"):
+        gloo2.submit(functions.rank)
+
+
 def test_variables_that_torch_reads_at_its_import_reach_it(gloo2: Launcher) -> None:
     usual = gloo2.run(torch.get_num_threads).rank(0)
     other = usual - 1 or 2
@@ -202,4 +216,4 @@ def test_fields_without_meaning_are_refused(gloo2: Launcher, field: str, value: 
 
 def test_what_is_no_function_is_refused(gloo2: Launcher) -> None:
     with pytest.raises(TypeError, match="a function and its arguments"):
-        gloo2.run("train")  # type: ignore[arg-type]
+        gloo2.run("train")  # type: ignore[call-overload]

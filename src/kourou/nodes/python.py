@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import maybe_dereference
 from kourou.runtime.graph.node import NoClientHandle, Node
-from kourou.runtime.interpreter.user_code import run_user_code
+from kourou.runtime.interpreter.user_code import name_of, run_user_code, unrun
 from kourou.shown import shown
 
 _log = logging.getLogger("kourou")
@@ -51,7 +50,7 @@ class PyNode(Node):
 
     def mistakes(self) -> tuple[str, ...]:
         """A function that does not run when it is called."""
-        return _unrun(self._function)
+        return unrun(self._function)
 
     def describe(self) -> str:
         """``PyNode(function)``."""
@@ -101,7 +100,7 @@ class Constructed(Node):
     def mistakes(self) -> tuple[str, ...]:
         """A constructor, or a ``run``, that does not run when it is called."""
         run = getattr(self._constructor, "run", None) if self._should_run else None
-        return *_unrun(self._constructor, is_constructor=True), *_unrun(run)
+        return *unrun(self._constructor, is_constructor=True), *unrun(run)
 
     def describe(self) -> str:
         """``PyClassNode(Class)``."""
@@ -145,21 +144,3 @@ class PyClassNode(Constructed):
 def _check_callable(kind: str, value: object) -> None:
     if not callable(value):
         raise TypeError(f"{kind} takes a function or a class first, not what it returns; got {shown(value)}")
-
-
-def _unrun(function: object, *, is_constructor: bool = False) -> tuple[str, ...]:
-    """In words: calling this runs none of its code, and nobody would do what it returns."""
-    called = (function, getattr(type(function), "__call__", None))  # noqa: B004 - it is looked at, not asked for
-    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in called):
-        remedy = "call it in a function that goes through what it yields"
-        return (f"{name_of(function)} is a generator function, so calling it runs none of its code: {remedy}",)
-    if is_constructor and any(map(inspect.iscoroutinefunction, called)):
-        remedy = "await in a method, or in run()"
-        return (f"{name_of(function)} is a coroutine function, so calling it constructs nothing: {remedy}",)
-    return ()
-
-
-def name_of(value: object) -> str:
-    """What a function, a class or a partial of one is called, for :meth:`Node.describe`."""
-    inner = getattr(value, "func", value)  # the function of a partial
-    return str(getattr(inner, "__qualname__", type(inner).__qualname__))

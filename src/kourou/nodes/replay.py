@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from kourou import errors
 from kourou.nodes.colocation import MultiProcessingColocation
-from kourou.nodes.python import name_of
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.checkpoints import Checkpoints
 from kourou.runtime.graph.handles import Handle, maybe_dereference
 from kourou.runtime.graph.node import Node
 from kourou.runtime.interpreter.thread_interrupts import shielded
+from kourou.runtime.interpreter.user_code import name_of
 from kourou.runtime.model.names import child_name
 from kourou.runtime.model.reports import NodeDetails, TableReport
 from kourou.runtime.node_process import metering

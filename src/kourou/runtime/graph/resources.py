@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from kourou import errors
+from kourou.runtime.model.hosts import as_variables
 from kourou.shown import shown
 
 T = TypeVar("T")
@@ -87,11 +88,10 @@ class PythonProcess:
         given = self.env(index) if callable(self.env) else self.env
         if not isinstance(given, Mapping):
             _refuse("env", "a mapping, or a function of the replica's index that returns one", given)
-        environment = {str(name): os.fspath(v) if isinstance(v, os.PathLike) else str(v) for name, v in given.items()}
-        for name, value in environment.items():
-            if not name or "=" in name or "\0" in name + value:
-                raise errors.GraphError(f"env: {name!r}={value!r} cannot be an environment variable")
-        return environment
+        try:
+            return as_variables(given)
+        except ValueError as error:
+            raise errors.GraphError(f"env: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

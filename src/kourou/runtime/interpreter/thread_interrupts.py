@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kourou import cpython, errors
 
 if TYPE_CHECKING:
     import asyncio
 
+T = TypeVar("T")
 _shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
 _shields_lock = cpython.renewed_in_children(threading.Lock())
 
@@ -95,18 +96,18 @@ class _Loop:
 _loops: dict[int, _Loop] = {}  # by the threads that they run in
 
 
-def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Run it on an event loop of its own. The thread's first interrupt cancels it, the second one is raised."""
+def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Its result, from an event loop of its own. The thread's first interrupt cancels it, the second one is raised."""
     import asyncio  # noqa: PLC0415 - it takes half as long as all else that a node imports, and few have coroutines
 
-    async def cancellable() -> None:
+    async def cancellable() -> T:
         _loops[threading.get_ident()] = _Loop(asyncio.get_running_loop(), asyncio.current_task())
         try:
-            await coroutine
+            return await coroutine
         finally:
             del _loops[threading.get_ident()]
 
-    asyncio.run(cancellable())
+    return asyncio.run(cancellable())
 
 
 def interrupt_here() -> None:

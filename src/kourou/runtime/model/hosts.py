@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
+import numbers
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -174,6 +175,24 @@ def matching_variables(environ: Mapping[str, str], patterns: Iterable[str]) -> d
     return {
         name: value for name, value in environ.items() if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)
     }
+
+
+def as_variables(given: Mapping[Any, Any]) -> dict[str, str]:
+    """What is given as environment variables as an environment has them: numbers and paths are texts there.
+
+    Raises:
+        ValueError: a name or value that no environment can hold, or that is no text.
+    """
+    variables: dict[str, str] = {}
+    for name, value in given.items():
+        as_text = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if isinstance(as_text, numbers.Real):
+            as_text = str(as_text)
+        texts = isinstance(name, str) and isinstance(as_text, str)
+        if not texts or not name or "=" in name or "\0" in name + as_text:
+            raise ValueError(f"{name!r}={value!r} cannot be an environment variable")
+        variables[name] = str.__str__(as_text)  # of a member of an enumeration of texts, its value
+    return variables
 
 
 _WORDS = {"cpus": int, "gpus": int, "slots": int, "address": str, "python": str}

@@ -7,10 +7,10 @@ import math
 import os
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent import futures
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, overload
 
 from kourou import errors
 from kourou.arguments import also_named
@@ -19,6 +19,7 @@ from kourou.courier.wire import codec
 from kourou.nodes.process_group import torch_is_there
 from kourou.nodes.ranks import LOOPBACK_INTERFACE
 from kourou.runtime.host_agent.addresses import interface_of, is_this_machine
+from kourou.runtime.interpreter.user_code import unrun
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.metrics.log import metrics_owner
 from kourou.runtime.model.engines import EngineOptions, Shape
@@ -95,8 +96,14 @@ class Launcher(ClosedAtExit):
     def __post_init__(self) -> None:
         self._attach_pool()
 
-    def run(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchResult[R]:
-        """Call ``func(*args, **kwargs)`` in every worker, and wait.
+    @overload
+    def run(
+        self, func: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> LaunchResult[R]: ...
+    @overload
+    def run(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchResult[R]: ...
+    def run(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> LaunchResult[Any]:
+        """Call ``func(*args, **kwargs)`` in every worker, and wait. An ``async def`` runs on an event loop of its own.
 
         Arguments and results travel once to and from each host. When a worker fails, all others are ended.
 
@@ -128,7 +135,13 @@ class Launcher(ClosedAtExit):
         finally:
             del future  # or the error's traceback would keep itself alive
 
-    def submit(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchFuture[R]:
+    @overload
+    def submit(
+        self, func: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> LaunchFuture[R]: ...
+    @overload
+    def submit(self, func: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> LaunchFuture[R]: ...
+    def submit(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> LaunchFuture[Any]:
         """As :meth:`run`, without waiting. ``cancel()`` ends the workers. Any number of runs may be under way.
 
         Raises:
@@ -136,6 +149,8 @@ class Launcher(ClosedAtExit):
         """
         if not callable(func):
             raise TypeError(f"run() and submit() take a function and its arguments, not {shown(func)}")
+        for problem in unrun(func):
+            raise TypeError(problem)
         spec = self._job_spec()
         name = getattr(func, "__qualname__", shown(func))
         values = {"the function": func, "args": args, "kwargs": kwargs}

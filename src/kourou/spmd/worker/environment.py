@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from kourou.runtime.model.hosts import COPIED_VARIABLES, matching_variables
+from kourou.runtime.model.hosts import COPIED_VARIABLES, as_variables, matching_variables
 from kourou.spmd.worker.env_file import read_env_file
 
 DEFAULT_ENV_VARS_FOR_COPY = (*COPIED_VARIABLES, "PATH", "LIBRARY_PATH", "CUDA*")
@@ -23,10 +23,10 @@ def user_variables(
     """What the user wants every worker to have; the file counts most, then ``extra``, then what is copied.
 
     Raises:
-        OSError, ValueError: the file cannot be read, or is none.
+        OSError, ValueError: the file cannot be read, or is none; or a variable cannot be one.
     """
     variables = matching_variables(environ, copy)
-    variables.update(extra or {})
+    variables.update(as_variables(extra or {}))
     if env_file is not None:
         variables.update(read_env_file(env_file, {**environ, **variables}))
     return variables

@@ -19,6 +19,7 @@ from kourou.courier.wire import codec, failures
 from kourou.nodes.process_group import Backend, grouped, reach_store, serve_store, torch_is_there
 from kourou.nodes.ranks import Place, Rendezvous
 from kourou.runtime.interpreter import startup
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.node_process.outcomes import outcome_of_exit
 from kourou.spmd.worker import parcel
 from kourou.spmd.worker.lines import MarkHandler
@@ -61,7 +62,8 @@ def run(boot: dict[str, Any]) -> int:
         os.close(call_fd)
         name = getattr(function, "__qualname__", name)
         with _process_group(place, rendezvous, boot["backend"], boot["timeout_s"], *listeners):
-            parcel.write(outcome_fd, codec.encode(Returned(function(*args, **kwargs)), f"{name} of {place}:"))
+            returned = Returned(run_user_code(function, *args, **kwargs))
+            parcel.write(outcome_fd, codec.encode(returned, f"{name} of {place}:"))
     except (SystemExit, errors.Interrupted) as error:
         _finish_within_grace()
         return outcome_of_exit(error).code
