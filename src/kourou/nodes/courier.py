@@ -73,7 +73,6 @@ class CourierNode(Constructed, Generic[T]):
         return not (self._should_run and hasattr(self._constructor, "run"))
 
     def create_handle(self) -> CourierHandle[T]:
-        """A promise of a client of this node."""
         return CourierHandle(self, self._courier_client_kwargs)
 
     def run(self, context: NodeContext) -> None:

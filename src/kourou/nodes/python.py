@@ -53,7 +53,6 @@ class PyNode(Node):
         return unrun(self._function)
 
     def describe(self) -> str:
-        """``PyNode(function)``."""
         return f"{type(self).__name__}({name_of(self._function)})"
 
 
@@ -103,7 +102,6 @@ class Constructed(Node):
         return *unrun(self._constructor, is_constructor=True), *unrun(run)
 
     def describe(self) -> str:
-        """``PyClassNode(Class)``."""
         return f"{type(self).__name__}({name_of(self._constructor)})"
 
     def _construct(self) -> Any:

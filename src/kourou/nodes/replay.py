@@ -92,7 +92,6 @@ class ReplayNode(Node):
 
     @property
     def serves_only(self) -> bool:
-        """True: its work is to answer."""
         return True
 
     @property
@@ -109,7 +108,6 @@ class ReplayNode(Node):
         return f"{type(self).__name__}({name_of(self._tables_fn)})"
 
     def create_handle(self) -> ReplayHandle:
-        """A promise of a client of this node."""
         return ReplayHandle(self, self._compression)
 
     def run(self, context: NodeContext) -> None:

@@ -73,7 +73,6 @@ class WeightsNode(Node):
 
     @property
     def serves_only(self) -> bool:
-        """True: its work is to answer."""
         return True
 
     @property
@@ -82,7 +81,6 @@ class WeightsNode(Node):
         return _IMPORTS
 
     def create_handle(self) -> WeightsHandle:
-        """A promise of a client of this node."""
         return WeightsHandle(self)
 
     def run(self, context: NodeContext) -> None:

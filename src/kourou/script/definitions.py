@@ -279,7 +279,6 @@ class _ScriptPickler(ByValuePickler):
         self._partial: dict[str, tuple[Any, ...]] = {}  # a definition → it, and how it is filled
 
     def reducer_override(self, obj: Any) -> Any:
-        """How to pickle a value; NotImplemented: as pickle does."""
         reduced: Any = self._collector.reduce(obj)
         if reduced is not None:
             return reduced

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 
 
-class SharedControl:
+class SharedControl(ControlPlane):
     """Implements :class:`kourou.runtime.context.context.ControlPlane`, here and in the children of this process.
 
     Args:
@@ -45,19 +45,15 @@ class SharedControl:
         self._server = server
 
     def update(self, name: str, **changes: Any) -> None:
-        """Publish changes of a node's record; only its own process does."""
         self._reach().update(name, **changes)
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None) -> NodeRecord | None:
-        """Block until a node's record fulfils ``holds``; None when the time passed first."""
         return self._reach().wait(name, holds, timeout_s)
 
     def members(self, label: str) -> list[NodeRecord]:
-        """The nodes of a group, as they are now."""
         return self._reach().members(label)
 
     def request_stop(self, reason: str) -> None:
-        """Ask for the end of the program."""
         self._reach().request_stop(reason)
 
     def resize(self, resize: Resize) -> tuple[str, ...]:
@@ -71,7 +67,7 @@ class SharedControl:
         return self._control if self._server.is_own else _AskParent(*self._server.open())
 
 
-class _AskParent:
+class _AskParent(ControlPlane):
     """A child's control plane. It can be pickled, so children of children have one."""
 
     def __init__(self, address: str, key: bytes) -> None:
@@ -96,12 +92,10 @@ class _AskParent:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def members(self, label: str) -> list[NodeRecord]:
-        """The nodes of a group, as they are now."""
         records: list[NodeRecord] = self._ask("members", label)
         return records
 
     def request_stop(self, reason: str) -> None:
-        """Ask for the end of the program."""
         self._ask("request_stop", reason)
 
     def resize(self, resize: Resize) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.proto.v1 import coordinator_pb2 as pb
+from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.control import messages
 from kourou.runtime.control.coordinator import Release, Stop
 from kourou.runtime.control.directory import Directory
@@ -25,7 +26,7 @@ _TAKEN_S = 10.0  # the coordinator only changes tables: longer means that it is 
 _PAUSE_S = 0.1  # from a call that broke to the next one: the stream's end may be noticed a moment later
 
 
-class CoordinatorClient:
+class CoordinatorClient(ControlPlane):
     """The :class:`~kourou.runtime.context.context.ControlPlane` of a node process.
 
     What becomes of a node is said on its stream, and it does not wait until that is taken, but at its end. A launcher
@@ -84,18 +85,15 @@ class CoordinatorClient:
             raise errors.ServerUnavailable(silent)
 
     def update(self, name: str, **changes: Any) -> None:
-        """Publish changes of a node's record."""
         self._say(messages.changes_to_proto(name, changes))
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
-        """Block until a node's record fulfils ``holds``; None when the time passed first."""
         if name not in self._following:
             self._call("Follow", pb.FollowRequest(follower=self._name, name=name))
             self._following.add(name)
         return self._directory.wait(name, holds, timeout_s)
 
     def members(self, label: str) -> list[NodeRecord]:
-        """The nodes of a group, as they are now."""
         if label not in self._groups:
             request = pb.FollowRequest(follower=self._name, name=label)
             for message in self._call("FollowGroup", request, pb.Records).records:
@@ -104,7 +102,6 @@ class CoordinatorClient:
         return self._directory.members(label)
 
     def request_stop(self, reason: str) -> None:
-        """Ask for the end of the program."""
         self._call("Stop", pb.StopRequest(reason=shortened(reason), origin=self._name))
 
     def resize(self, resize: Resize) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.control.directory import Directory
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, shortened
@@ -248,7 +249,7 @@ class Coordinator:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NodeControl:
+class NodeControl(ControlPlane):
     """The :class:`~kourou.runtime.context.context.ControlPlane` of a node in this process, or of the launcher."""
 
     coordinator: Coordinator
@@ -256,21 +257,16 @@ class NodeControl:
     attempt: int | None = None
 
     def update(self, name: str, **changes: Any) -> None:
-        """Publish changes of a node's record."""
         self.coordinator.change(name, self.attempt, **changes)
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
-        """Block until a node's record fulfils ``holds``; None when the time passed first."""
         return self.coordinator.directory.wait(name, holds, timeout_s)
 
     def members(self, label: str) -> list[NodeRecord]:
-        """The nodes of a group, as they are now."""
         return self.coordinator.directory.members(label)
 
     def request_stop(self, reason: str) -> None:
-        """Ask for the end of the program."""
         self.coordinator.request_stop(reason, self.origin)
 
     def resize(self, resize: Resize) -> tuple[str, ...]:
-        """Ask for nodes to come or go; who they are."""
         return self.coordinator.resize(resize, self.origin)

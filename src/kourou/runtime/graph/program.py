@@ -250,7 +250,6 @@ class ForwardHandle(Handle[Any]):
         return node is None or node.create_handle().serves
 
     def dereference(self) -> Any:
-        """A new client of the node."""
         return self._own_handle().dereference()
 
     def make_client(self, target: NodeTarget) -> Any:

@@ -14,6 +14,7 @@ from kourou.ownership import write_own
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
+from kourou.runtime.host_agent.pipe_agent import Service
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
@@ -42,7 +43,7 @@ class AgentWire(Protocol):
         """Tell it something ahead of what waits to be sent."""
 
 
-class HostAgent(ProcessEvents):
+class HostAgent(ProcessEvents, Service):
     """A :class:`kourou.runtime.host_agent.pipe_agent.Service` that tells the launcher what its Supervisor tells."""
 
     def __init__(self, wire: AgentWire) -> None:
@@ -76,7 +77,6 @@ class HostAgent(ProcessEvents):
             self._metrics.pause(paused)
 
     def close(self) -> None:
-        """End all nodes, and remove what was theirs."""
         if self._supervisor is not None:
             self._supervisor.close()
         if self._tunnel is not None:

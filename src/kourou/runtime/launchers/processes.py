@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs, unneeded_blobs
 from kourou.runtime.model.records import INTERRUPT
 from kourou.runtime.plan.payloads import store_blobs
@@ -16,7 +16,7 @@ from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.process.supervisor import Supervisor
 
 
-class ProcessLauncher:
+class ProcessLauncher(Launcher):
     """Runs each node of a plan as a process of its own, under a :class:`Supervisor`.
 
     From its making on, what they are forked from is prepared; meanwhile the rest of a run can be put together.
@@ -37,7 +37,6 @@ class ProcessLauncher:
         self._boot = {**boot, "path": path}
 
     def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
-        """There are these nodes as well, with these parts of payloads."""
         specs = {node.name: node.process for node in nodes if node.process is not None}
         store_blobs(blobs, Path(self._boot["payloads"]))
         folders = [spec.cwd for spec in specs.values() if spec.cwd not in self._boot["path"]]
@@ -51,21 +50,16 @@ class ProcessLauncher:
             (Path(self._boot["payloads"]) / blob).unlink(missing_ok=True)
 
     def start(self, name: str, attempt: int) -> None:
-        """Start a node's process; returns at once."""
         self._supervisor.start(self._specs[name], attempt, self._boot)
 
     def interrupt(self, name: str) -> None:
-        """Let StopRequested be raised in the node's main thread."""
         self._supervisor.signal(name, INTERRUPT, alone=True)
 
     def terminate(self, name: str) -> None:
-        """SIGTERM to the node's session."""
         self._supervisor.signal(name, signal.SIGTERM)
 
     def kill(self, name: str) -> None:
-        """SIGKILL to the node's session and to all that ran away from it."""
         self._supervisor.signal(name, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill what is left and end the helpers."""
         self._supervisor.close()

@@ -12,7 +12,7 @@ from kourou import errors
 from kourou.runtime.context import context
 from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
-from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import Outcome, ProcessExit
 from kourou.runtime.node_process.outcomes import described, run_to_outcome
@@ -23,7 +23,7 @@ Entry = Callable[[context.NodeContext], None]
 _MOST_INTERRUPTS = 2  # one to interrupt and one to terminate; a node's end is made to bear so many at any moment
 
 
-class ThreadLauncher:
+class ThreadLauncher(Launcher):
     """Runs each node in a daemon thread.
 
     A thread cannot be killed. One that still runs when it should have been is left behind, reported as killed, and
@@ -62,7 +62,6 @@ class ThreadLauncher:
         """Nothing: likewise."""
 
     def start(self, name: str, attempt: int) -> None:
-        """Start a node's thread."""
         thread = threading.Thread(target=self._run_child, args=(name, attempt), name=f"kourou:{name}", daemon=True)
         with self._lock:
             self._threads[name] = thread, attempt

@@ -14,7 +14,7 @@ from kourou import courier, errors
 from kourou.closing import ClosedAtExit
 from kourou.courier import Client
 from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime.context.context import Binding
+from kourou.runtime.context.context import Binding, ControlPlane
 from kourou.runtime.control import messages
 from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.resizing import ask_for
@@ -35,7 +35,7 @@ _AT_ONCE = 16
 T = TypeVar("T")
 
 
-class RemoteRun(ClosedAtExit):
+class RemoteRun(ClosedAtExit, ControlPlane):
     """A run in another process. Use it in a ``with``, or call :meth:`close`.
 
     It is also the :class:`~kourou.runtime.context.context.ControlPlane` of the clients that it makes.
@@ -62,7 +62,6 @@ class RemoteRun(ClosedAtExit):
         self._seen: tuple[float, dict[str, NodeRecord]] = (-math.inf, {})
 
     def close(self) -> None:
-        """Close all connections."""
         for client in self._clients.values():
             courier.close(client)
         self._stub.close()
@@ -84,7 +83,6 @@ class RemoteRun(ClosedAtExit):
         return str(self._stub.call("Stacks", pb.StacksRequest(), pb.StacksReply).text)
 
     def request_stop(self, reason: str) -> None:
-        """Ask for the end of the program; returns at once."""
         self._stub.call("Stop", pb.StopRequest(reason=reason, origin="another shell"))
 
     def request_restarts(self, names: Sequence[str], records: Mapping[str, NodeRecord], origin: str) -> None:
@@ -145,7 +143,6 @@ class RemoteRun(ClosedAtExit):
         return answers, tuple(silent)
 
     def wait(self, name: str, holds: Callable[[NodeRecord], bool], timeout_s: float | None = None) -> NodeRecord | None:
-        """Block until a node's record fulfils ``holds``; None when the time passed first."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         seen_at, nodes = self._seen
         if time.monotonic() - seen_at > _FRESH_S:  # else whoever connects to many would ask of all for each
@@ -160,7 +157,6 @@ class RemoteRun(ClosedAtExit):
             nodes = self._latest()
 
     def members(self, label: str) -> list[NodeRecord]:
-        """The nodes of a group, as they are now."""
         return Directory(self._latest().values()).members(label)
 
     def update(self, name: str, **changes: Any) -> None:

@@ -92,7 +92,6 @@ class Sampler(ClosedAtExit):
         self._at: float | None = None
 
     def close(self) -> None:
-        """Close the connections to the run."""
         if self._remote is not None:
             self._remote.close()
 

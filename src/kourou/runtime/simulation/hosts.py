@@ -40,7 +40,7 @@ class SimulatedHost:
 
 
 class SimulatedLauncher:
-    """Implements :class:`~kourou.runtime.launchers.base.Launcher`."""
+    """What a launcher does, but for nodes that are gone for good, and payloads: there are none."""
 
     def __init__(self, plan: LaunchPlan, hosts: Hosts, events: LauncherEvents, world: World) -> None:
         self.hosts = {name: SimulatedHost(name) for name in hosts.names}

@@ -14,7 +14,7 @@ from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
-from kourou.runtime.launchers.base import LauncherEvents
+from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.launchers.hosts.host import HostEvents, RemoteHost
 from kourou.runtime.launchers.hosts.transport import Reach, Transport
 from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
@@ -32,7 +32,7 @@ class _Running:
     attempt: int
 
 
-class HostLauncher(HostEvents):
+class HostLauncher(HostEvents, Launcher):
     """Runs each process of a plan on the host that the plan says.
 
     Where one starts is up to :class:`~kourou.runtime.plan.relocation.Relocation`.
@@ -93,7 +93,6 @@ class HostLauncher(HostEvents):
             host.set_up(self._setup_for(self._sites.hosts[host.name]))
 
     def add(self, nodes: Sequence[NodePlan], blobs: Blobs) -> None:
-        """There are these nodes as well, with these parts of payloads."""
         self._blobs.update(blobs)
         self._nodes |= {node.name: node for node in nodes if node.process is not None}
 
@@ -104,7 +103,6 @@ class HostLauncher(HostEvents):
             self._blobs.pop(blob, None)
 
     def start(self, name: str, attempt: int) -> None:
-        """Start a node's process; returns at once."""
         node = self._nodes[name]
         with self._lock:
             where, spec = self._sites.start(node)
@@ -114,19 +112,15 @@ class HostLauncher(HostEvents):
         host.start(spec, attempt)
 
     def interrupt(self, name: str) -> None:
-        """Let StopRequested be raised in the node's main thread."""
         self._signal(name, INTERRUPT, alone=True)
 
     def terminate(self, name: str) -> None:
-        """SIGTERM to the node's session."""
         self._signal(name, signal.SIGTERM)
 
     def kill(self, name: str) -> None:
-        """SIGKILL to the node's session and to all that ran away from it."""
         self._signal(name, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill what is left and end the agents."""
         with self._lock:
             for name in list(self._running):
                 self._forget(name)

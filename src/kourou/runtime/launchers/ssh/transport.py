@@ -21,11 +21,9 @@ class SshReach(Reach):
         self._hosts = hosts
 
     def connect(self, host: Host, events: TransportEvents) -> SshTransport:
-        """Start an ssh there."""
         return SshTransport(host.name, lambda given_up: options_of(host, self._hosts, given_up), events)
 
     def close(self, hosts: Collection[Closable]) -> None:
-        """End them all."""
         close_all(hosts)
 
 
