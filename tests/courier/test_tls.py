@@ -67,6 +67,21 @@ def server(identity, tmp_path):
         yield server
 
 
+@pytest.fixture(params=["segments as on loopback", "segments as on Ethernet"])
+def segments(request, monkeypatch):
+    """How much servers and their clients send at a time: with TLS they wait for bulk only where that is little."""
+    listen = socket.create_server
+
+    def of_ethernet(*args, **kwargs):
+        listener = listen(*args, **kwargs)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
+        return listener
+
+    if request.param == "segments as on Ethernet":
+        monkeypatch.setattr(socket, "create_server", of_ethernet)
+    return request.param
+
+
 def address_of(server):
     """As a name, which certificates are about."""
     return f"localhost:{server.port}"
@@ -127,7 +142,9 @@ def test_bulk_and_many_threads_share_a_connection_with_tls(server, authority):
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
-def test_bulk_of_any_size_is_waited_for_no_longer_than_until_it_is_there(encrypted, identity, authority, tmp_path):
+def test_bulk_of_any_size_is_waited_for_no_longer_than_until_it_is_there(
+    segments, encrypted, identity, authority, tmp_path
+):
     # Given messages that end shortly before and after what is worth waiting for, in one buffer or in several
     sizes = [(part << 14) + more for part in (1, 4, 5, 16, 17, 64, 80, 145) for more in (-1, 0, 1, 9000)]
     whole = [[bytearray(size)] for size in sizes]
@@ -144,7 +161,20 @@ def test_bulk_of_any_size_is_waited_for_no_longer_than_until_it_is_there(encrypt
                 assert list(map(len, client.give(counts))) == counts
 
 
-def test_what_openssl_has_in_memory_is_not_waited_for(server, authority):
+def test_bulk_is_waited_for_only_where_the_system_sees_that_no_more_can_come(segments, server, authority):
+    # Given a connection with TLS
+    channel = Channel(f"/{SERVICE}/Connect", address_of(server), (TOKEN_KEY, "t"), 5.0, authority.root)
+    raw = socket.socket(fileno=os.dup(channel.socket.fileno()))
+    # When it is told of bulk that is to come
+    channel.socket.expect(1 << 20)
+    # Then it waits for a good part of that, unless a segment is larger than a record
+    at_once = raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+    assert (at_once == 1) == (segments == "segments as on loopback")
+    raw.close()
+    channel.socket.close()
+
+
+def test_what_openssl_has_in_memory_is_not_waited_for(segments, server, authority):
     # Given a client whose call has one byte more than a frame of HTTP/2, and a server that has read most of it
     channel = Channel(f"/{SERVICE}/Connect", address_of(server), (TOKEN_KEY, "t"), 5.0, authority.root)
     reader = FrameReader(channel.socket, channel.http2, "the server")

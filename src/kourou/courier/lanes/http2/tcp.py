@@ -127,6 +127,10 @@ class TlsSocket(_Connection):
 
         super().__init__(connection)
         self._socket = connection
+        # The kernel takes what comes at a time, a record, for the size of a segment. Where segments are larger, as on
+        # loopback, it does not see that the room that is left is too small for one. Whoever waited for more would be
+        # woken only once the other end asks for room, a fifth of a second later.
+        self._may_wait = 0 < _largest_segment(connection) <= _RECORD_BYTES
         self._lock = threading.Lock()
         self._not_now = SSLWantReadError, SSLWantWriteError
 
@@ -170,7 +174,8 @@ class TlsSocket(_Connection):
 
     def expect(self, size: int) -> None:
         """See ``PlainSocket``: OpenSSL may have a part of a record of that already."""
-        super().expect(size - _RECORD_BYTES)
+        if self._may_wait:
+            super().expect(size - _RECORD_BYTES)
 
     def settimeout(self, timeout_s: float | None) -> None:
         """See ``PlainSocket``. Without a limit, nothing waits."""
@@ -207,6 +212,14 @@ def _record(buffers: Sequence[Buffer]) -> Buffer:
         if not left:
             break
     return b"".join(pieces)
+
+
+def _largest_segment(connection: socket.socket) -> int:
+    """Bytes that the other end sends at a time, as far as the system says; 0: it does not."""
+    try:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+    except OSError:
+        return 0
 
 
 TcpSocket: TypeAlias = PlainSocket | TlsSocket
