@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kourou.courier.core.trace import recorder
 from kourou.courier.serving.call_info import CallScope, Peer, call_scope
@@ -18,6 +18,8 @@ from kourou.errors import DeadlineExceeded, SerializationError
 
 if TYPE_CHECKING:
     import asyncio
+
+    from kourou.courier.serving.stream_sender import AsyncGeneratorSender, GeneratorSender
 
 
 class Caller:
@@ -59,16 +61,6 @@ class Caller:
                 call.abandon()
 
 
-class StreamSender(Protocol):
-    """What sends the items of a call whose handler returned a generator."""
-
-    def credit(self, items: int) -> None:
-        """The reader took items."""
-
-    def cancel(self) -> None:
-        """The reader wants no more."""
-
-
 class RunningCall(CallScope):
     """A call that has no answer yet. ``execution`` runs its handler."""
 
@@ -80,7 +72,7 @@ class RunningCall(CallScope):
         self.peer = caller.peer
         self.deadline = deadline
         self.method: Method
-        self.stream: StreamSender | None = None
+        self.stream: AsyncGeneratorSender | GeneratorSender | None = None  # where its handler returned a generator
         self.task: asyncio.Task[None] | None = None  # what its coroutine does
         self.since = 0.0  # when its handler began (``time.perf_counter()``); 0 before
         self._cancelled = False

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous
@@ -20,38 +20,18 @@ from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
 from kourou.spmd.worker import parcel
 
+if TYPE_CHECKING:
+    from kourou.spmd.hosts.allocated import AllocatedAgent
+
 ENTRY = "kourou.spmd.hosts.service"
 """The agent's service, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 
 _BROKE = "the connection to its agent broke"
 
-
-class Agent(Protocol):
-    """What leads to an agent."""
-
-    @property
-    def lost(self) -> bool:
-        """It cannot be used any more."""
-        ...
-
-    def await_ready(self) -> None:
-        """Wait until it is there.
-
-        Raises:
-            AgentFailedError: it is not.
-        """
-
-    def send(self, *message: Any) -> None:
-        """Tell it something; returns at once."""
-
-    def send_bulk(self, *message: Any) -> None:
-        """Likewise, but wait until there is room."""
-
-    def close(self) -> None:
-        """End it, and all that it runs."""
-
-
+Agent: TypeAlias = "SshAgent | AllocatedAgent"
+"""What leads to an agent."""
 MakeAgent: TypeAlias = "Callable[[Callable[..., None], Callable[[errors.AgentFailedError], None]], Agent]"
+"""Starts an agent, or has it called; it is told whom to tell of messages, and of its loss."""
 
 
 def host_over_ssh(name: str, options: SshOptions, abandoned: threading.Event) -> RemoteHost:
@@ -74,7 +54,7 @@ class RemoteHost:
     Args:
         name: the host, as the user wrote it; or its place in an allocation.
         timeout_s: for an answer.
-        make_agent: starts the agent, or has it called; it is told whom to tell of messages, and of its loss.
+        make_agent: see :data:`MakeAgent`.
         copied: the working folder there is a copy.
     """
 
