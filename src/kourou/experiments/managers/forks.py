@@ -119,7 +119,7 @@ def _read(pid: int, output: OutputPipes) -> None:
             for key, _ in ready:
                 if key.fd == pidfd:
                     ended = _DRAIN_S
-                    selector.unregister(pidfd)
+                    selector.unregister(key.fd)
                     _end_members(pid)
                 elif not output.read(key.fd):
                     selector.unregister(key.fd)
