@@ -530,6 +530,7 @@ def test_cloudpickle_has_what_script_pickling_takes_from_it() -> None:
 
     said = f"cloudpickle {cloudpickle.__version__} has changed what kourou.script.pickling builds upon"
     assert callable(cloudpickle.cloudpickle._make_skeleton_class), said
+    assert callable(cloudpickle.cloudpickle._dynamic_class_reduce), said
     assert callable(cloudpickle.cloudpickle._class_setstate), said
     assert types.CodeType in cloudpickle.Pickler.dispatch_table, said
 

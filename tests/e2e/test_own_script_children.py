@@ -166,6 +166,66 @@ def test_a_program_of_a_node_has_the_same_script(tmp_path):
     assert "inner has Step(x=7)" in said
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_of_the_script_may_launch_what_the_script_defines(tmp_path, method):
+    # Given a script whose functions and classes are multiprocessing's __mp_main__ in its children
+    said = run_as(
+        tmp_path,
+        "local_mp",
+        """
+        import dataclasses
+        import enum
+        import functools
+        import multiprocessing
+        import kourou as lp
+
+        class Kind(enum.Enum):
+            A = 1
+
+        @dataclasses.dataclass
+        class Step:
+            kind: Kind
+
+            class Inner:
+                pass
+
+        @functools.lru_cache
+        def double(x):
+            return 2 * x
+
+        class Echo:
+            def back(self, step):
+                assert type(step) is Step and step.kind is Kind.A
+                return step, Step.Inner()
+
+        def work(echo):
+            step, inner = echo.back(Step(Kind.A))
+            assert type(step) is Step and type(inner) is Step.Inner
+            print("work has", step, double(4))
+            lp.stop()
+
+        def child():
+            program = lp.Program("child")
+            echo = program.add_node(lp.CourierNode(Echo), label="echo")
+            program.add_node(lp.PyNode(work, echo), label="work")
+            with lp.launch(program, KIND) as run:
+                step, inner = echo.dereference().back(Step(Kind.A))
+                assert type(step) is Step and type(inner) is Step.Inner
+                run.wait()
+
+        if __name__ == "__main__":
+            # When one of them launches a program
+            started = multiprocessing.get_context("METHOD").Process(target=child)
+            started.start()
+            started.join()
+            print("child ended with", started.exitcode)
+        """.replace("METHOD", method),
+    )
+    # Then its nodes have them, and they are the child's own
+    assert "work has Step(kind=<Kind.A: 1>) 8" in said
+    assert "child ended with 0" in said
+
+
 def test_the_children_of_a_launcher_without_a_run_are_pythons_own(tmp_path):
     # Given a script with the guard that multiprocessing asks for, whose run has ended
     said = run_as(

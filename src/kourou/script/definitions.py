@@ -291,10 +291,13 @@ class _ScriptPickler(ByValuePickler):
             return names.at_home, home
         if name is None or name in self._defines:
             self._need_hints(obj)
-            reduced = self.by_value(obj) if name is None or is_definition(obj) else reduce_named(obj)
-            return reduced if name is None or name in self._partial else self._begin(name, obj, reduced)
+            return self.by_value(obj) if name is None else self._defined(name, obj)
         self.needs[name] = None
         return NotImplemented if is_definition(obj) else name  # cloudpickle has a way of its own for type variables
+
+    def _defined(self, name: str, value: Any) -> Any:
+        reduced = self.definition(value) if is_definition(value) else reduce_named(value)
+        return reduced if name in self._partial else self._begin(name, value, reduced)
 
     def _begin(self, name: str, value: Any, reduced: Any) -> Any:
         if not isinstance(reduced, tuple):

@@ -22,6 +22,7 @@ from kourou.script import names
 from kourou.script.names import Cached, is_definition
 
 _make_class = cloudpickle.cloudpickle._make_skeleton_class  # noqa: SLF001 - as below
+_reduce_class = cloudpickle.cloudpickle._dynamic_class_reduce  # noqa: SLF001 - likewise
 _set_class_state = cloudpickle.cloudpickle._class_setstate  # noqa: SLF001 - recognised, to be replaced
 _dispatch_table = cast("dict[type, Any]", cloudpickle.Pickler.dispatch_table)
 _reduce_code = _dispatch_table[types.CodeType]
@@ -52,7 +53,21 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no ty
         """How to pickle a value that goes by value, whether or not the others have it under a name."""
         if isinstance(value, Cached):
             return _reduce_cached(value)
-        return _complete_once(value, _with_full_name(value, super().reducer_override(value)))
+        return self._completed(value, super().reducer_override(value))
+
+    def definition(self, value: Any) -> Any:
+        """As :meth:`by_value`, for what the script defines: also where multiprocessing has begun this process.
+
+        There the script is ``__mp_main__``, which cloudpickle takes for a module that can be imported.
+        """
+        if isinstance(value, type):
+            return self._completed(value, _reduce_class(value))
+        if isinstance(value, types.FunctionType):
+            return self._completed(value, self._dynamic_function_reduce(value))
+        return self.by_value(value)
+
+    def _completed(self, value: Any, reduced: Any) -> Any:
+        return _complete_once(value, _with_full_name(value, reduced))
 
 
 class _Cell:
