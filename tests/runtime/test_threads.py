@@ -14,6 +14,7 @@ import pytest
 from kourou import errors
 from kourou.runtime.context.context import Binding, NodeContext
 from kourou.runtime.launchers.threads import ThreadLauncher
+from kourou.runtime.node_process.outcomes import described
 from kourou.runtime.stopping.state import StopState
 from polling import WAIT_S, until
 
@@ -108,6 +109,23 @@ def test_a_node_may_fail_while_another_thread_imports_asyncio(launched, monkeypa
     until(lambda: events.exits, WAIT_S)
     assert events.exits == [("a/0", 1, 1, None)]
     assert events.outcomes == ["raised"]
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no such env"), "ValueError: no such env"),
+        (AssertionError(), "AssertionError"),
+        (_Mute(), "_Mute, whose __str__ raises"),
+    ],
+)
+def test_how_a_node_failed_is_said_as_a_traceback_says_it(error, text):
+    assert described(error) == text
 
 
 def test_a_node_whose_surroundings_cannot_be_made_has_failed():

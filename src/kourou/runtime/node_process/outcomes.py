@@ -58,10 +58,11 @@ def caused_by_stop(error: BaseException | None, context: NodeContext) -> bool:
 
 def described(error: BaseException) -> str:
     """Its kind and text, as the last line of a traceback says it."""
+    kind = type(error).__name__
     try:
-        return f"{type(error).__name__}: {error}"
+        return f"{kind}: {text}" if (text := str(error)) else kind
     except Exception:  # noqa: BLE001 - its __str__ is the user's
-        return f"{type(error).__name__}, whose __str__ raises"
+        return f"{kind}, whose __str__ raises"
 
 
 def outcome_of_exit(error: SystemExit | errors.Interrupted) -> Outcome:
