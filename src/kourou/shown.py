@@ -1,6 +1,8 @@
-"""Values in messages: those of the user's, whose ``__repr__`` may raise or return megabytes; and sizes."""
+"""Values in messages: those of the user's, whose ``__repr__`` may raise or return megabytes; sizes, and many names."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 def shown(value: object, most_chars: int = 120) -> str:
@@ -19,3 +21,9 @@ def size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.1f} GiB"
+
+
+def listed(names: Iterable[object], most: int = 5) -> str:
+    """The names, or the first of them and how many more there are."""
+    whole = list(map(str, names))
+    return ", ".join(whole[:most]) + (f" and {len(whole) - most} more" if len(whole) > most else "")

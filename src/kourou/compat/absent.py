@@ -6,8 +6,6 @@ from typing import Any, NoReturn
 
 from kourou import errors
 
-__all__ = ["absent"]
-
 
 class _Absent(type):
     """The class of stand-ins: classes, so that annotations may name them."""

@@ -12,8 +12,6 @@ from typing import Any
 
 from kourou.compat.absent import absent
 
-__all__ = ["View", "provide"]
-
 
 class View(types.ModuleType):
     """A module that shows some names of another one. They are looked up when they are used.

@@ -7,8 +7,6 @@ from typing import Any
 from kourou.runtime.context.context import binding_of
 from kourou.runtime.waiting.node_target import NodeTarget
 
-__all__ = ["target_of"]
-
 
 def target_of(address: Any) -> Any:
     """What a client of kourou's takes for an address that another client told (``client.server_address``)."""

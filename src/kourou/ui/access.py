@@ -77,7 +77,8 @@ class Access:
         if scope["method"] == "GET" and self._is_token(shown):
             return self._welcome(scope)
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        if not self._is_token(bearer) and not self._is_token(_cookies(headers).get(self._cookie_name(scope), "")):
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie_name(scope), "")
+        if not self._is_token(bearer) and not self._is_token(cookie):
             return HTMLResponse(_STRANGER, 401, {"www-authenticate": "Bearer"})
         if scope["method"] not in {"GET", "HEAD"}:
             origin = headers.get("origin")
@@ -106,10 +107,6 @@ class Access:
         """Whether a request is for this server: somebody else's name may have come to lead here (DNS rebinding)."""
         name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
         return name in {self._host, "localhost", socket.gethostname()} or _is_address(name.strip("[]"))
-
-
-def _cookies(headers: Headers) -> dict[str, str]:
-    return cookie_parser(headers.get("cookie", ""))
 
 
 def _is_address(name: str) -> bool:

@@ -21,11 +21,10 @@ from kourou.runtime.model.status import RunState, RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
 from kourou.runtime.process import process_table
-from kourou.shown import shown
+from kourou.shown import listed, shown
 
 _POLL_S = 0.05
 _NAME_NODES_AFTER_S = 1.5  # most programs have ended by then; the nodes that have not are named
-_MOST_NAMED = 5
 _EXTRA_S = 15.0  # waited beyond the run's stop timeline, at whose end every node has been killed
 _BARE_WORD = re.compile(r"[A-Za-z_][\w./:@+-]*")
 
@@ -85,11 +84,9 @@ def _wait(remote: RemoteRun, limit_s: float) -> None:
 def _running_nodes(remote: RemoteRun) -> str:
     """The nodes that have not ended, as far as they fit in a line."""
     try:
-        names = [node.name for node in remote.status().nodes if not node.gone]
+        return listed(node.name for node in remote.status().nodes if not node.gone)
     except errors.ServerUnavailable:
         return ""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _how_nodes_ended(status: RunStatus) -> str:
@@ -113,7 +110,8 @@ def call_method(
     args = [_argument(word) for word in words]
     named = _keywords(kwargs)
     name = choose_node({record.name: record for record in found.status().nodes}, node)
-    _extend_sys_path(found)
+    # A result may be of a class in a module beside the run's script; this process's own modules come first.
+    sys.path.extend(entry for entry in found.info.path if entry not in sys.path)
     with script_classes_of(found), RemoteRun(found) as remote:
         client = courier.with_options(remote.client(name), timeout_s=timeout_s)
         try:
@@ -148,11 +146,6 @@ def _keywords(text: str) -> dict[str, Any]:
     if not isinstance(named, dict):
         raise errors.PlanError(f"--kwargs takes a JSON object such as '{{\"rate\": 0.1}}', not {text!r}")
     return named
-
-
-def _extend_sys_path(found: FoundRun) -> None:
-    """A result may be of a class in a module beside the run's script; this process's own modules come first."""
-    sys.path.extend(entry for entry in found.info.path if entry not in sys.path)
 
 
 def _print_value(value: Any, *, as_json: bool) -> None:

@@ -102,7 +102,7 @@ def clean_runs(parent: Path | None, *, older_than_s: float, dry_run: bool, as_js
     """Delete the folders of runs that ended long ago. What is no run, what may be live and what is a link stays."""
     limit = time.time() - older_than_s
     old = [run for run in find_runs(parent) if run.state not in _MAY_BE_LIVE and (run.ended_at or limit) <= limit]
-    freed = {run.run_id: _size_bytes(run.path) for run in old}
+    freed = {run.run_id: sum(path.lstat().st_size for path in run.path.rglob("*")) for run in old}
     if not dry_run:
         for run in old:
             shutil.rmtree(run.path)
@@ -116,7 +116,3 @@ def clean_runs(parent: Path | None, *, older_than_s: float, dry_run: bool, as_js
         print_text(f"no runs {ago}")
     else:
         print_text(f"{len(freed)} runs {ago}: {size(sum(freed.values()))}{' could be freed' if dry_run else ' freed'}")
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*"))

@@ -14,6 +14,7 @@ from kourou.experiments.describe.sweepfile import load_sweep
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
 from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
+from kourou.shown import listed
 
 _MOST_LISTED = 10
 
@@ -103,8 +104,7 @@ def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[Run
         named = [r for r in records if r.name == word or r.run_id.startswith(word)]
         named = named or [r for r in records if fnmatch.fnmatchcase(r.name, word)]
         if not named:
-            names = ", ".join(record.name for record in records[:_MOST_LISTED])
-            more = f" and {len(records) - _MOST_LISTED} more" if len(records) > _MOST_LISTED else ""
-            raise errors.NotFound(f"there is no run {word!r}; there are {names}{more}")
+            names = listed((record.name for record in records), _MOST_LISTED)
+            raise errors.NotFound(f"there is no run {word!r}; there are {names}")
         chosen.update({record.run_id: record for record in named})
     return [record for record in records if record.run_id in chosen]

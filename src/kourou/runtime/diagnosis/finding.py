@@ -7,6 +7,8 @@ import enum
 from collections.abc import Iterable
 from typing import Any
 
+from kourou.shown import listed
+
 _MOST_NAMED = 4
 _MINUTE_S = 60
 
@@ -96,7 +98,5 @@ def seconds(for_s: float | None) -> str:
 
 
 def counted(names: Iterable[str]) -> str:
-    """The names, or some of them and how many more there are."""
-    listed = list(dict.fromkeys(names))
-    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
-    return ", ".join(listed[:_MOST_NAMED]) + more
+    """The names, each once, or some of them and how many more there are."""
+    return listed(dict.fromkeys(names), _MOST_NAMED)

@@ -63,7 +63,8 @@ class EngineOptions:
 
     launch_type: ClassVar[str] = ""
     implementation: ClassVar[str] = ""
-    """``module:class`` of the :class:`kourou.runtime.launchers.engines.base.Engine`."""
+    """``module:class`` of the :class:`kourou.runtime.launchers.engines.base.Engine`; made of these options, ``name``,
+    the program's, and ``folder``, for its scripts and for what it says: all hosts see it under the same path."""
     batch: ClassVar[str] = ""
     """``module:object`` of the :class:`kourou.runtime.launchers.engines.base.BatchSystem`; "": it takes no jobs."""
     uniform: ClassVar[bool] = True

@@ -119,7 +119,7 @@ def _tracks(spans: Sequence[Span]) -> list[int]:
 
     A handler that waits for a table gives its thread back meanwhile, and a viewer shows only what is within each other.
     """
-    tracks = [_thread(span) for span in spans]
+    tracks = [span.thread & 0x7FFFFFFF or 1 for span in spans]  # Perfetto's thread numbers have 32 bits
     ends: dict[tuple[str, int], list[list[int]]] = {}  # of each of a thread's tracks, of what is open there
     for place in sorted(range(len(spans)), key=lambda at: (spans[at].start_ns, -spans[at].duration_ns)):
         span = spans[place]
@@ -145,15 +145,11 @@ def _has_room(ends: list[int], start_ns: int, end_ns: int) -> bool:
 def spans_of(traced: Traced) -> list[tuple[Span, Mapping[int, str]]]:
     """The spans of the program's own calls, by our clock, and the names of their process's threads."""
     return [
-        (_in_our_time(span, ahead_ns), recording.threads)
+        (span._replace(start_ns=span.start_ns - ahead_ns), recording.threads)
         for recording, ahead_ns in traced.recordings
         for span in recording.spans
         if _OWN not in span.name
     ]
-
-
-def _in_our_time(span: Span, ahead_ns: int) -> Span:
-    return span._replace(start_ns=span.start_ns - ahead_ns)
 
 
 def _of_span(span: Span, track: Mapping[str, int], *, arrow: bool) -> list[dict[str, Any]]:
@@ -190,10 +186,6 @@ def _of_lives(lives: Iterable[LifeEvent], places: Mapping[str, int]) -> list[dic
             elif life.state != NodeState.PENDING:
                 events.append({**named, "ph": "X", "dur": max(0, int(then.time_s * 1e9) - begun_ns)})
     return events
-
-
-def _thread(span: Span) -> int:
-    return span.thread & 0x7FFFFFFF or 1  # Perfetto's thread numbers have 32 bits
 
 
 def _named(kind: str, place: int, thread: int | None, name: str) -> dict[str, Any]:

@@ -46,7 +46,11 @@ def place(
         raise errors.PlanError(*problems)
     capacities = {host.name: _Capacity(host, held.get(host.name, ())) for host in hosts.all}
     sites: dict[str, Site] = {}
-    counted = {label: _expanded(counts) for label, counts in placement.items() if isinstance(counts, Mapping)}
+    counted = {
+        label: [name for name, count in counts.items() for _ in range(count)]
+        for label, counts in placement.items()
+        if isinstance(counts, Mapping)
+    }
     for root, parts in _by_root(requests).items():
         label = label_of(root)
         if label in counted:
@@ -160,10 +164,6 @@ def _mistake(where: str | Sequence[str] | Mapping[str, int], count: int, hosts: 
 def hosts_named(where: str | Sequence[str] | Mapping[str, int]) -> list[str]:
     """The hosts that are named for one label."""
     return [where] if isinstance(where, str) else [str(name) for name in where]
-
-
-def _expanded(counts: Mapping[str, int]) -> list[str]:
-    return [name for name, count in counts.items() for _ in range(count)]
 
 
 def _by_root(requests: Sequence[Request]) -> dict[str, list[Request]]:

@@ -26,7 +26,7 @@ from kourou.runtime.launch.decisions.state_machine import StateMachine
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.names import label_of, root_of
-from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit
+from kourou.runtime.model.records import NodeRecord, NodeState, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.simulation.clock import Clock
 from kourou.runtime.simulation.faults import Faults
@@ -105,7 +105,7 @@ class Simulation(LauncherEvents):
             on_change=self._on_change,
             on_stop_request=lambda reason, origin: self._tell(StopAsked(reason=reason, origin=origin)),
             on_attach=lambda name, attempt: self._tell(Attached(name=name, attempt=attempt)),
-            on_report=self._on_report,
+            on_report=lambda name, attempt, outcome: self._tell(Reported(name=name, attempt=attempt, outcome=outcome)),
         )
         self._plan = plan
         self._seed = seed
@@ -239,9 +239,6 @@ class Simulation(LauncherEvents):
         if not self._by_director:
             ready = record.state is NodeState.READY
             self._tell(Published(name=name, attempt=record.attempt, ready=ready, serves_only=record.serves_only))
-
-    def _on_report(self, name: str, attempt: int, outcome: Outcome) -> None:
-        self._tell(Reported(name=name, attempt=attempt, outcome=outcome))
 
     # -- what the launcher tells ----------------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from kourou.runtime.model.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
 from kourou.runtime.stopping.timeline import StopTimeline, is_interrupt
+from kourou.shown import listed
 
 _PATIENCE_S = 1.0  # then whoever pressed Ctrl-C is told what the end waits for
 _KILLED_WITHIN_S = 10.0  # a process in uninterruptible sleep may outlive SIGKILL: then the run ends without it
-_MOST_NAMED = 5
 
 
 class StopStep(enum.Enum):
@@ -105,8 +105,9 @@ class StopSteps:
         left_s = self._timeline.total_s - _PATIENCE_S
         if not is_interrupt(self._reason) or not slow or left_s <= 0:
             return
-        named = ", ".join(slow[:_MOST_NAMED]) + (f" and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else "")
-        self._do(Warn(text=f"kourou: waiting up to {left_s:.0f} s for {named} to end; Ctrl-C again kills at once"))
+        self._do(
+            Warn(text=f"kourou: waiting up to {left_s:.0f} s for {listed(slow)} to end; Ctrl-C again kills at once")
+        )
 
     def _interrupt(self) -> None:
         self._release()

@@ -12,6 +12,7 @@ from kourou import errors
 from kourou.courier.wire import failures
 from kourou.nodes.ranks import Place
 from kourou.runtime.model.records import ProcessExit, describe_signal
+from kourou.shown import listed
 from kourou.spmd.worker.main import Raised
 
 _ABORT = 6  # SIGABRT: how libraries end a process when another rank went away
@@ -81,10 +82,8 @@ def waited_for(cause: WorkerExit, ended: Sequence[Place]) -> str:
     """Whom a rank may have waited for in vain, of those that were ended since it failed; "" if it did not wait."""
     if not isinstance(cause.outcome, Raised) or not _TIMED_OUT.search(cause.outcome.failure.message) or not ended:
         return ""
-    named = ", ".join(map(str, ended[:_MOST_NAMED]))
-    more = f" and {len(ended) - _MOST_NAMED} more" if len(ended) > _MOST_NAMED else ""
     return (
-        f"{cause.place} waited in vain, and still at work were {named}{more}: "
+        f"{cause.place} waited in vain, and still at work were {listed(ended, _MOST_NAMED)}: "
         "a rank that did not come to a collective is among them"
     )
 

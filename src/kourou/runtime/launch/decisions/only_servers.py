@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.model.instructions import Warn
 from kourou.runtime.waiting.countdown import Countdown
+from kourou.shown import listed
 from kourou.waits import PATIENCE_S
-
-_MOST_NAMED = 5
 
 
 class OnlyServers:
@@ -52,9 +51,8 @@ class OnlyServers:
         left = [node.name for node in self._nodes.values() if not (node.gone or node.name in parents)]
         if not left:
             return []
-        named = ", ".join(left[:_MOST_NAMED]) + (f" and {len(left) - _MOST_NAMED} more" if left[_MOST_NAMED:] else "")
         go_on = "only serves, and goes on" if len(left) == 1 else "only serve, and go on"
-        text = f"every node with work of its own has ended; {named} {go_on} until somebody calls lp.stop()"
+        text = f"every node with work of its own has ended; {listed(left)} {go_on} until somebody calls lp.stop()"
         return [Warn(text=f"kourou: {text}, or: kourou stop {self._run_id}")]
 
     def _is_no_worker(self, name: str) -> bool:

@@ -60,14 +60,12 @@ class SlowStarts:
     def _warning(self, slow: list[TrackedNode], now: float) -> Warn:
         named = "; ".join(self._described(node, now) for node in slow[:_MOST_NAMED])
         more = f"; and {len(slow) - _MOST_NAMED} more" if slow[_MOST_NAMED:] else ""
+        count = sum(node.plan.placement is not Placement.UNIT for node in self._nodes.values())
         example = next((node.name for node in slow if node.pid is not None), slow[0].name)
         return Warn(
-            text=f"still waiting for {len(slow)} of {self._count()} nodes to be ready: {named}{more}. "
+            text=f"still waiting for {len(slow)} of {count} nodes to be ready: {named}{more}. "
             f"Where one of them is: kourou debug {self._run_id} {example}"
         )
-
-    def _count(self) -> int:
-        return sum(node.plan.placement is not Placement.UNIT for node in self._nodes.values())
 
     def _described(self, node: TrackedNode, now: float) -> str:
         host = node.host if node.attempt else "no host yet"

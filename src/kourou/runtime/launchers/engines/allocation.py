@@ -5,11 +5,10 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.interpreter.startup import python_command
-from kourou.runtime.launchers.engines.base import Engine, EngineMaker
+from kourou.runtime.launchers.engines.base import Engine
 from kourou.runtime.model.engines import EngineOptions, Shape
 
 AGENTS = "agents"
@@ -31,7 +30,7 @@ class Allocation:
     def __init__(self, options: EngineOptions, shape: Shape, *, name: str, folder: Path, order: Path) -> None:
         self._options, self._shape, self._order = options, shape, order
         (folder / AGENTS).mkdir(mode=0o700, exist_ok=True)
-        make = cast("EngineMaker", pkgutil.resolve_name(options.implementation))
+        make = pkgutil.resolve_name(options.implementation)
         self.engine: Engine = make(options, name=name, folder=folder / AGENTS)
         self._began = False
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from kourou.runtime.model.engines import EngineOptions, Shape
+from kourou.runtime.model.engines import Shape
 
 if TYPE_CHECKING:
     from kourou.runtime.model.status import RunState
@@ -64,20 +64,6 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """End what is left of the agents, and give the hosts back. Idempotent."""
-
-
-class EngineMaker(Protocol):
-    """What ``EngineOptions.implementation`` names."""
-
-    def __call__(self, options: EngineOptions, *, name: str, folder: Path) -> Engine:
-        """An engine, which has done nothing yet.
-
-        Args:
-            options: what the user said.
-            name: the program's.
-            folder: the run's, for its scripts and for what it says; all hosts see it under the same path.
-        """
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

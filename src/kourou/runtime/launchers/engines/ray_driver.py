@@ -73,7 +73,7 @@ def reason_to_wait(wanted: Wanted, nodes: Sequence[NodeState]) -> str:
     if wanted.strategy == "STRICT_PACK":  # all on one node
         bundle, hosts, what = {name: amount * hosts for name, amount in bundle.items()}, 1, f" for all {hosts}"
     most = 1 if wanted.strategy == "STRICT_SPREAD" else hosts
-    needs = f"{_amounts(bundle)}{what}"
+    needs = ", ".join(f"{name} {amount:.12g}" for name, amount in bundle.items()) + what
     there = "; ".join(_room(node, bundle) for node in nodes) or "none"
     if hosts > _places(nodes, bundle, most, ever=True):
         return f"nodes that this Ray cluster does not have: {_which(hosts)} {needs}; its nodes are {there}"
@@ -239,10 +239,6 @@ def _places(nodes: Sequence[NodeState], bundle: Mapping[str, float], most: int, 
 
 def _which(hosts: int) -> str:
     return "the host needs" if hosts == 1 else f"{hosts} hosts need each"
-
-
-def _amounts(bundle: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {amount:.12g}" for name, amount in bundle.items())
 
 
 def _room(node: NodeState, bundle: Mapping[str, float]) -> str:
