@@ -37,10 +37,10 @@ venv: $(DEV_STAMP) ## Make .venv with everything that tests and checks need
 demo: $(DEMO_STAMP) ## Train DQN on CartPole with 2 actors, a learner, an evaluator and a replay buffer
 	$(BIN)/python $(DEMO) $(ARGS)
 
-# Five at a time on any machine: most tests wait for processes, hosts or queues, and two cores serve five of them well.
+# Six at a time on any machine: most tests wait for processes, hosts or queues, and six of them keep two cores busy.
 # Files are given out in the order of tests/conftest.py, longest first, and not by how many tests they have.
 test: $(DEV_STAMP) tools ## Run the tests, ARGS="-k name" for some of them
-	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: $(DEV_STAMP) ## Run the tests that start no process, in a minute
 	$(BIN)/pytest --pure -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
