@@ -114,8 +114,8 @@ def _copy_side_by_side(copy: Callable[[Pairs], None], pairs: Pairs, size: int) -
                     helper = _idle.pop()
                 except IndexError:
                     helper = _Helper()
-                helpers.append(helper)
                 helper.begin(functools.partial(copy, shares.pop()), others)
+                helpers.append(helper)
         for share in shares:
             copy(share)
     finally:  # with Ctrl-C, too: nobody writes to the memory once the caller lets go of it
