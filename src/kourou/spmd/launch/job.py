@@ -21,7 +21,7 @@ from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.metrics.shipping import receive
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.waiting.event_queue import next_of
-from kourou.spmd.hosts.local import LocalHost, WorkerSpec
+from kourou.spmd.hosts.local import LocalHost, WorkerEvents, WorkerSpec
 from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.launch.output import Output
 from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause, waited_for
@@ -105,8 +105,8 @@ class _CancelRequested:
 _Event: TypeAlias = _Started | _Printed | _Exited | _Lost | _CancelRequested
 
 
-class Job:
-    """Implements :class:`WorkerEvents`. Made for one run; its :meth:`run` is the run."""
+class Job(WorkerEvents):
+    """Made for one run; its :meth:`run` is the run."""
 
     def __init__(self, name: str, spec: JobSpec, host_of: Callable[[Host], WorkerHost]) -> None:
         self._name = name
@@ -168,11 +168,9 @@ class Job:
         self._events.put(_CancelRequested())
 
     def on_started(self, place: Place, pid: int) -> None:
-        """See :class:`WorkerEvents`."""
         self._events.put(_Started(place=place, pid=pid))
 
     def on_line(self, place: Place, text: str, stream: str) -> None:
-        """See :class:`WorkerEvents`."""
         self._events.put(_Printed(place=place, text=text, stream=stream))
         if self._events.qsize() > _MANY_LINES:
             self._hold_output()
@@ -186,15 +184,12 @@ class Job:
                     host.hold_output(self._name, self._held)
 
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
-        """See :class:`WorkerEvents`."""
         self._events.put(_Exited(place=place, exit=end, outcome_fd=outcome_fd, seen_s=time.monotonic()))
 
     def on_metrics(self, kind: str, *message: Any) -> None:
-        """See :class:`WorkerEvents`."""
         receive(self._spec.metrics_of[0], kind, *message)
 
     def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
-        """See :class:`WorkerEvents`."""
         self._events.put(_Lost(hostname=hostname, error=error))
 
     def _start(self, call: int) -> None:

@@ -125,12 +125,10 @@ class _Connection:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def read_greeting(self) -> bool:
-        """See ``ServedConnection``."""
         self.read()
         return True
 
     def read(self) -> None:
-        """See ``ServedConnection``."""
         data = self._socket.receive(_READ_BYTES)
         if data is None:
             return
@@ -194,7 +192,6 @@ class _Connection:
             self.flush()
 
     def flush(self) -> None:
-        """See ``ServedConnection``."""
         while not (self._is_closed or self._waits_for_room) and (self._unsent or self._gather()):
             try:
                 self._unsent = self._unsent[self._socket.send([self._unsent]) :]
@@ -211,13 +208,11 @@ class _Connection:
         return bool(self._unsent)
 
     def drain(self) -> None:
-        """See ``ServedConnection``."""
         self._waits_for_room = False
         self._poller.modify(self.descriptor, select.POLLIN)
         self.flush()
 
     def try_flush(self) -> bool:
-        """See ``ServedConnection``."""
         self._waits_for_room = False
         with contextlib.suppress(OSError):
             self.flush()
@@ -226,15 +221,13 @@ class _Connection:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def refuse(self, error: Exception) -> bool:
-        """See ``ServedConnection``."""
         del error
         return True
 
     def housekeep(self) -> None:
-        """See ``ServedConnection``."""
+        """Nothing of it needs that."""
 
     def close(self) -> None:
-        """See ``ServedConnection``."""
         if self._is_closed:
             return
         self._is_closed = True

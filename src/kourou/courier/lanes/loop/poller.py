@@ -43,17 +43,14 @@ class _SelectPoll:
         self._poll.register(self._wakeup_r, select.POLLIN)
 
     def register(self, fd: int, eventmask: int, /) -> None:
-        """See ``Poller``."""
         self._poll.register(fd, eventmask)
         self._wake()
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        """See ``Poller``."""
         self._poll.modify(fd, eventmask)
         self._wake()
 
     def unregister(self, fd: int, /) -> None:
-        """See ``Poller``."""
         with contextlib.suppress(KeyError):  # which epoll does not raise
             self._poll.unregister(fd)
 
@@ -68,7 +65,6 @@ class _SelectPoll:
         return [event for event in events if event[0] != wakeup]
 
     def close(self) -> None:
-        """See ``Poller``."""
         self._wakeup_r.close()
         self._wakeup_w.close()
 
