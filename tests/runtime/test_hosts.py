@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 import kourou as lp
 from kourou.errors import GraphError, PlanError
-from kourou.runtime.model.hosts import matching_variables
+from kourou.runtime.model.environment import matching_variables
 from kourou.runtime.model.inventory import Request
 from kourou.runtime.plan.placement import place
 from kourou.runtime.plan.plan import LaunchPlan
