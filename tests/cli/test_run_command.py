@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from cli.commands import PROGRAMS, kourou, start
+from kourou.runtime.monitoring.run_search import find_runs
 from polling import WAIT_S
 
 
@@ -86,6 +87,19 @@ def test_a_mistake_gives_2_and_starts_nothing(runs_dir, words, message):
     assert outcome.code == 2
     assert message in outcome.err
     assert not runs_dir.exists()
+
+
+@pytest.mark.parametrize("words", [("run", f"{PROGRAMS}:make_short"), ("run", "programs:make"), ("sweep", "status")])
+def test_in_a_folder_that_was_deleted_commands_say_so(tmp_path, runs_dir, monkeypatch, words):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    said = kourou(*words)
+    assert said.code == 2
+    assert "the folder that this process works in was deleted: cd to one that there is" in said.err
+    assert find_runs(runs_dir) == []
+    assert kourou("ps").code == 0
 
 
 def test_an_interrupted_program_gives_130(launched):

@@ -12,6 +12,7 @@ from typing import Any
 from kourou.compat import PROJECTS, install
 from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.stopping import exit_signals
+from kourou.working_folder import working_folder
 
 _USAGE = f"""\
 usage: python -m kourou.compat [--keep PROJECT]... (script.py | -m module) [ARGS]
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
         print(_USAGE, file=sys.stdout if asked else sys.stderr)
         raise SystemExit(0 if asked else 2)
     is_module = arguments[0] == "-m"
-    sys.path[0] = str(Path.cwd() if is_module else Path(arguments[0]).parent.absolute())
+    sys.path[0] = str(working_folder() if is_module else Path(arguments[0]).parent.absolute())
     if projects:
         install(*projects)
     module, code = _module(arguments[1]) if is_module else _script(arguments[0])

@@ -19,6 +19,7 @@ from kourou.runtime.context import context
 from kourou.runtime.graph.program import Program
 from kourou.shown import shown
 from kourou.tracebacks import format_failure
+from kourou.working_folder import working_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def _import(name: str) -> Any:
             raise errors.PlanError(f"there is no file {name}")
         sys.path.insert(0, str(path.parent.absolute()))
         name = path.stem
-    elif (here := str(Path.cwd())) not in sys.path:
+    elif (here := str(working_folder())) not in sys.path:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)

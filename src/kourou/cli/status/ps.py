@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -92,9 +93,10 @@ def _sweeps(parent: Path | None) -> Iterator[dict[str, Any]]:
 
 def _as_typed(folder: Path) -> str:
     """As few letters as a shell needs here."""
-    here, home = Path.cwd(), Path.home()
-    if folder.is_relative_to(here):
-        return str(folder.relative_to(here))
+    home = Path.home()
+    with contextlib.suppress(FileNotFoundError):  # this shell's folder was deleted
+        if folder.is_relative_to(Path.cwd()):
+            return str(folder.relative_to(Path.cwd()))
     return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 

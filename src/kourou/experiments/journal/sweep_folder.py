@@ -15,6 +15,7 @@ from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read
 from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
 from kourou.shown import listed
+from kourou.working_folder import working_folder
 
 _MOST_LISTED = 10
 
@@ -66,7 +67,7 @@ def find_sweep(folder: str | os.PathLike[str]) -> Path:
         return top.absolute()
     found = find_sweeps(top)
     if not found:
-        where = f"there is no sweep in {top.absolute()}"
+        where = f"there is no sweep in {working_folder() / top}"
         raise errors.NotFound(f"{where}: name its folder, such as train_dir/NAME, or the file that describes it")
     return found[0]
 

@@ -24,6 +24,7 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import pack
+from kourou.working_folder import working_folder
 
 WORKER = "kourou.experiments.sweep.run_process"
 PAYLOAD_FILE = "payload.pkl"
@@ -99,7 +100,7 @@ def process_spec(run: PreparedRun, slot: Slot, attempt: int, sweep_dir: Path) ->
         argv=run.argv,
         interpreter=sys.executable,
         env=tuple(sorted(run.environment(slot, attempt, sweep_dir).items())),
-        cwd=str(Path.cwd()),
+        cwd=str(working_folder()),
         cpus=slot.cpus,
         memory_bytes=slot.memory_bytes,
         merge_stderr=False,

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kourou.working_folder import working_folder
+
 _GIT_TIMEOUT_S = 10.0
 _PACKAGES = ("kourou", "numpy", "torch", "gymnasium", "jax", "tensorflow", "stable-baselines3", "sample-factory")
 _SECRETS = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "API_KEY")
@@ -42,7 +44,7 @@ class Provenance:
             "launch": launch_id,
             "host": socket.gethostname(),
             "user": _user(),
-            "cwd": str(Path.cwd()),
+            "cwd": str(working_folder()),
             "launcher_argv": sys.orig_argv,
             "git": git,
             "versions": {"python": platform.python_version(), **_versions()},

@@ -17,6 +17,7 @@ from kourou.experiments.failures import DescriptionError
 from kourou.experiments.sweep.launch import SOURCE_FILE
 from kourou.ownership import read_own
 from kourou.runtime.model.engines import EngineOptions
+from kourou.working_folder import working_folder
 
 _FILES = {".yaml", ".yml", ".toml", ".json"}
 _VARIABLE = "RUN_DESCRIPTION"  # Sample Factory's name for it
@@ -65,7 +66,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     if path.is_dir():
         return _reload(path, changes)
     if path.suffix in _FILES:
-        _import_from(str(Path.cwd()))
+        _import_from(str(working_folder()))
         sweep = load_sweep(path)
     else:
         sweep = _as_sweep(_find_attribute(target), target)
@@ -77,7 +78,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     return LoadedSweep(
         runs=sweep.runs(),
         folder=Path(own).absolute() if own else sweep.folder,
-        source={"target": target, "cwd": str(Path.cwd()), "changes": dataclasses.asdict(changes)},
+        source={"target": target, "cwd": str(working_folder()), "changes": dataclasses.asdict(changes)},
         on=sweep.on,
     )
 
@@ -118,7 +119,7 @@ def _imported(name: str) -> Any:
         _import_from(str(path.parent.absolute()))
         name = path.stem
     else:
-        _import_from(str(Path.cwd()))
+        _import_from(str(working_folder()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from kourou.courier.core.endpoint import host_id
 from kourou.runtime.model.process_identity import is_suspended, process_start
+from kourou.working_folder import working_folder
 
 INFO_FILE = "run.json"
 
@@ -62,7 +63,7 @@ class RunInfo:
             host=socket.gethostname(),
             host_id=host_id(),
             argv=tuple(sys.argv),
-            cwd=str(Path.cwd()),
+            cwd=str(working_folder()),
             path=tuple(str(Path(entry).absolute()) for entry in sys.path),
             command=(sys.executable, *sys.orig_argv[1:]),
             **facts,

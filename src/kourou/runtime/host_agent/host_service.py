@@ -21,6 +21,7 @@ from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.supervisor import ProcessEvents, Supervisor
+from kourou.working_folder import working_folder
 
 
 def serve(wire: AgentWire) -> HostAgent:
@@ -49,7 +50,7 @@ class HostAgent(ProcessEvents, Service):
     def __init__(self, wire: AgentWire) -> None:
         self._wire = wire
         self._inventory = Inventory(cpus=())
-        self._here = str(Path.cwd())
+        self._here = str(working_folder())
         self._scratch = ScratchFolder()
         self._folder = self._scratch.path
         self._payloads = self._folder / "payloads"

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from kourou import errors
@@ -32,6 +31,7 @@ from kourou.runtime.plan.validation import TERMINALS, check_arguments, check_hos
 from kourou.runtime.stopping.timeline import StopTimeline
 from kourou.script import names
 from kourou.shown import shown
+from kourou.working_folder import working_folder
 
 
 def compile_program(  # noqa: PLR0913 - all but the first two by keyword
@@ -65,9 +65,11 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
 
     Raises:
         PlanError: with all mistakes found at once.
+        LaunchError: there is no folder to work in.
     """
     if not isinstance(program, Program):
         raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
+    working_folder()  # every run has one, also where no process is to start in it
     kind = launch_type_from(launch_type)
     engine = engine_named(kind.value if launch_type is None else launch_type) if kind.engine else None
     problems = list(check_arguments(program, given := program.resources(local_resources), terminal, setup))
@@ -249,6 +251,6 @@ def _process_spec(name: str, index: int, payload: Any, resource: PythonProcess) 
         interpreter=interpreter or sys.executable,
         interpreter_args=resource.interpreter_options() or interpreter_options(),
         env=tuple(sorted(env.items())),
-        cwd=cwd or str(Path.cwd()),
+        cwd=cwd or str(working_folder()),
         memory_bytes=memory_bytes,
     )

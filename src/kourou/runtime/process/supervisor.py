@@ -34,6 +34,7 @@ from kourou.runtime.process.outputs import Outputs
 from kourou.runtime.process.preload import NODES, Preload
 from kourou.runtime.process.zygote_process import Process, Start, ZygoteProcess, request_id
 from kourou.runtime.process.zygotes import Zygotes
+from kourou.working_folder import working_folder
 
 _log = logging.getLogger(__name__)
 
@@ -263,7 +264,7 @@ class Supervisor(ClosedAtExit):
             "name": spec.name,
             "argv": list(spec.argv),
             "env": dict(start.env),
-            "cwd": spec.cwd or str(Path.cwd()),
+            "cwd": spec.cwd or str(working_folder()),
             "attempt": attempt,
             "cpus": spec.cpus,
             "pipes": len(output.write_ends),

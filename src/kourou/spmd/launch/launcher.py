@@ -36,6 +36,7 @@ from kourou.spmd.launch.log_handlers import log_level
 from kourou.spmd.launch.output import HandlerFactory, OnOutput
 from kourou.spmd.launch.results import LaunchResult
 from kourou.spmd.worker.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
+from kourou.working_folder import working_folder
 
 if TYPE_CHECKING:
     Where: TypeAlias = Hostnames | EngineOptions
@@ -212,7 +213,7 @@ class Launcher(ClosedAtExit):
         ssh = SshOptions(
             config_file=str(self.ssh_config_file) if self.ssh_config_file is not None else None,
             timeout_s=float(self.agent_timeout_s),
-            cwd=str(Path.cwd()),
+            cwd=str(working_folder()),
             sync=self.sync is not None,
         )
         way, names, elsewhere = self._way(ssh)

@@ -21,6 +21,7 @@ from kourou.runtime.launchers.engines.kubernetes_batch import Travelling
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.status import STATUS_FILE, RunStatus
 from kourou.runtime.plan.plan import LaunchPlan
+from kourou.working_folder import working_folder
 
 _LAST_WORDS_BYTES = 4096
 _LINGER_S = 2.0  # shells in this pod end with it: so long they have to tell how the run ended
@@ -60,7 +61,7 @@ def _at_home(travelled: Travelling) -> LaunchPlan:
     def moved(spec: ProcessSpec) -> ProcessSpec:
         cwd = Path(spec.cwd)
         if cwd.is_relative_to(travelled.cwd):
-            cwd = Path.cwd() / cwd.relative_to(travelled.cwd)
+            cwd = working_folder() / cwd.relative_to(travelled.cwd)
         interpreter = sys.executable if spec.interpreter == travelled.interpreter else spec.interpreter
         return dataclasses.replace(spec, cwd=str(cwd), interpreter=interpreter)
 

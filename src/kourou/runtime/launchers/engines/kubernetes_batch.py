@@ -23,6 +23,7 @@ from kourou.runtime.model.engine_options import Kubernetes
 from kourou.runtime.model.engines import Shape
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping.timeline import StopTimeline
+from kourou.working_folder import working_folder
 
 _TOKEN_BYTES = 16
 
@@ -58,7 +59,7 @@ def as_job_set(options: Kubernetes, shape: Shape, run_id: str, plan: LaunchPlan 
         PlanError: the folder that is to travel cannot.
     """
     tree = None if options.tree is None else Path(options.tree).absolute()
-    cwd = tree if tree is not None and Path.cwd().is_relative_to(tree) else Path.cwd()
+    cwd = tree if tree is not None and working_folder().is_relative_to(tree) else working_folder()
     travelling = plan and Travelling(plan=plan, cwd=str(cwd), interpreter=sys.executable)
     return JobSetPlan(
         options=options,

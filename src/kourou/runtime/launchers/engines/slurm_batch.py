@@ -10,6 +10,7 @@ from kourou.runtime.launchers.engines import slurm_commands
 from kourou.runtime.launchers.engines.base import JobState, Submission
 from kourou.runtime.model.engine_options import Slurm
 from kourou.runtime.plan.plan import LaunchPlan
+from kourou.working_folder import working_folder
 
 
 class SlurmBatch:
@@ -25,7 +26,7 @@ class SlurmBatch:
         script = folder / "job.sh"
         further = [
             *options.of_batch(),
-            f"--chdir={Path.cwd()}",
+            f"--chdir={working_folder()}",
             f"--output={slurm_commands.quoted(folder)}/launcher.log",
         ]
         arguments = [*options.arguments(plan.program, shape, *further), str(script)]

@@ -20,6 +20,7 @@ from kourou.runtime.launchers.ssh.connection import SshOptions, kill_session, ss
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.waiting import long_waits
 from kourou.waits import PATIENCE_S
+from kourou.working_folder import working_folder
 
 _TREES = ".cache/kourou/trees"
 _COPY_S = 600.0
@@ -37,7 +38,7 @@ def options_of(host: Host, hosts: Hosts, given_up: threading.Event) -> SshOption
         config_file=None if hosts.ssh_config is None else str(hosts.ssh_config),
         timeout_s=hosts.connect_timeout_s,
         max_silence_s=hosts.lost_after_s,
-        cwd=str(Path.cwd()),
+        cwd=str(working_folder()),
         python=host.python,
         sync=hosts.sync is not None,
         local=is_this_machine(host.name),
