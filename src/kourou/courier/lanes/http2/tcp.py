@@ -24,7 +24,7 @@ That is twice the time after which a program takes a host for lost: after a cut 
 The kernels ask and answer, not the processes: a server that is busy, or stopped by a debugger, is not silent."""
 _INFO = struct.Struct("=2xBB48xII")  # of tcp_info: retransmits, probes, last_data_recv, last_ack_recv
 _UNIX = "unix:"
-_AT_ONCE_BYTES, _WORTH_WAITING_BYTES = 512 << 10, 64 << 10
+_AT_ONCE_BYTES, _WORTH_WAITING_BYTES = 256 << 10, 64 << 10
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
