@@ -14,6 +14,15 @@ def shown(value: object, most_chars: int = 120) -> str:
     return text if len(text) <= most_chars else f"{text[: most_chars - 3]}..."
 
 
+def described(error: BaseException) -> str:
+    """An error's kind and text, as the last line of a traceback says it; nothing that its class does is raised."""
+    kind = type(error).__name__
+    try:
+        return f"{kind}: {text}" if (text := str(error)) else kind
+    except Exception:  # noqa: BLE001 - its __str__ is the user's
+        return f"{kind}, whose __str__ raises"
+
+
 def size(size_bytes: float) -> str:
     """``512 B``, ``36 MiB``, ``1.4 GiB``."""
     for unit in ("B", "KiB", "MiB"):

@@ -260,6 +260,18 @@ def test_an_exception_that_cannot_be_shown_is_still_an_exception():
     assert isinstance(came, Ugly)
 
 
+class Unwilling:
+    def __reduce__(self):
+        raise Ugly
+
+
+def test_what_cannot_be_sent_is_named_though_its_error_cannot_be_shown():
+    with pytest.raises(SerializationError, match=r"step args\[0\].*: Ugly, whose __str__ raises"):
+        codec.encode_call((Unwilling(),), {}, "step")
+    with pytest.raises(SerializationError, match=r"step result.*: Ugly, whose __str__ raises"):
+        codec.encode(Unwilling(), "step")
+
+
 @pytest.mark.parametrize("lane", ["inproc", "local", "grpc"])
 def test_arrays_and_tensors_over_every_lane(lane):
     kept: list[Any] = []

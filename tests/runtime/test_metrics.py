@@ -139,10 +139,10 @@ def test_names_that_a_row_has_already_get_others(tmp_path: Path, capsys: pytest.
 
 
 def test_a_step_that_is_no_number_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for step in (np.int64(3), torch.tensor(4), math.nan, "five", None):
+    for step in (np.int64(3), torch.tensor(4), math.nan, "five", None, 1 << 64, 1e300):
         log_to(tmp_path, step, a=1)  # type: ignore[arg-type]
-    assert [record.get("step") for record in read_metrics(tmp_path)] == [3, 4, None, None, None]
-    assert "a step is a finite number, got NaN" in capsys.readouterr().err
+    assert [record.get("step") for record in read_metrics(tmp_path)] == [3, 4, *[None] * 5]
+    assert "a step is a finite number below 2**63, got NaN" in capsys.readouterr().err
 
 
 def test_a_disk_or_folder_that_takes_nothing_is_told_once(

@@ -14,8 +14,8 @@ import pytest
 from kourou import errors
 from kourou.runtime.context.context import Binding, NodeContext
 from kourou.runtime.launchers.threads import ThreadLauncher
-from kourou.runtime.node_process.outcomes import described
 from kourou.runtime.stopping.state import StopState
+from kourou.shown import described
 from polling import WAIT_S, until
 
 ROUNDS = 200

@@ -12,7 +12,7 @@ from kourou.errors import SerializationError
 from kourou.script import main_module, unpicklable
 from kourou.script.definitions import Collector, Reduce
 from kourou.script.snapshot import Pickled, Snapshot
-from kourou.shown import shown
+from kourou.shown import described, shown
 
 _THIS_PROCESS = secrets.token_hex(8)  # and its forks
 
@@ -69,7 +69,7 @@ def pack(
         found = (unpicklable.innermost(name, value, collector.why_not) for name, value in named.items())
         path, culprit, reason = next(filter(None, found), ("", values, error))
         raise SerializationError(
-            f"{owner}: {path} cannot be pickled: {type(reason).__name__}: {reason} (it is {shown(culprit)})"
+            f"{owner}: {path} cannot be pickled: {described(reason)} (it is {shown(culprit)})"
         ) from error
     snapshot, buffers = collector.finish()
     sent = _to_send(pickled)._replace(imports=collector.imports(pickled))

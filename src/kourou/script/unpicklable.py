@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kourou.nested import parts_of
-from kourou.shown import shown
+from kourou.shown import described, shown
 
 _DEEPEST = 6  # levels that are searched for the one object that cannot be pickled
 Why = Callable[[Any], "BaseException | None"]
@@ -68,7 +68,7 @@ def describe_global(name: str, value: Any, asked_by: Mapping[str, str], error: E
         what += f" ({name}{path})"
     users = _chain(asker, asked_by)
     return (
-        f"{users} uses {what}{_place(name, path, value)}, which cannot be pickled: {type(reason).__name__}: {reason} "
+        f"{users} uses {what}{_place(name, path, value)}, which cannot be pickled: {described(reason)} "
         f"(it is {shown(culprit)}). Make it inside of the function that uses it, or in a module of its own, which the "
         "node imports; or launch with local_mt"
     )

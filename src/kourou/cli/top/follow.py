@@ -15,6 +15,7 @@ from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import CONFIG, IMAGE, numbers_of
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
+from kourou.shown import described
 
 _FIRST_PAUSE_S = 0.2  # the first sample has no rates yet, so the second comes soon
 _DIAGNOSIS_PAUSE_S = 2.0
@@ -74,7 +75,7 @@ class Follower:
         try:
             look()
         except (errors.KourouError, OSError) as error:  # the folder was deleted, say
-            self._tell(f"{type(error).__name__}: {error}")
+            self._tell(described(error))
 
     def _sample(self) -> None:
         pause_s = _FIRST_PAUSE_S

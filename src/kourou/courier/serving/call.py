@@ -15,6 +15,7 @@ from kourou.courier.serving.methods import Method
 from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind, make_frame, payload_size
 from kourou.errors import DeadlineExceeded, SerializationError
+from kourou.shown import described
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,7 +100,7 @@ class RunningCall(CallScope):
         try:
             caller.send(make_frame((Kind.RESULT, self.call_id, 0.0, "", body, buffers)))
         except Exception as error:  # noqa: BLE001 - there is no memory for it, most likely; the caller waits for a word
-            unsent = SerializationError(f"{self.name}: its result could not be sent: {type(error).__name__}: {error}")
+            unsent = SerializationError(f"{self.name}: its result could not be sent: {described(error)}")
             self.method.record(seconds, failed=True, bytes_in=received, bytes_out=self.refuse(unsent))
             return
         sent = len(body) if not buffers and type(body) is bytes else payload_size(body, buffers)

@@ -22,7 +22,7 @@ from kourou.courier.wire.frames import INLINE_BODY_BYTES, MOST_BUFFERS, Body, Bu
 from kourou.cpython import imported
 from kourou.errors import SerializationError, StopRequested
 from kourou.script import names
-from kourou.shown import shown
+from kourou.shown import described, shown
 
 _PROTOCOL = 5
 _IN_BAND_BYTES = 8 << 10  # a buffer below this size is cheaper inside the pickle stream than beside it
@@ -60,9 +60,7 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> P
     except BaseException as error:
         _let_pass(error)
         path, culprit = _culprit({"args": args, **{f"args[{shown(key)}]": value for key, value in kwargs.items()}})
-        raise SerializationError(
-            f"{method} {path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
-        ) from error
+        raise SerializationError(f"{method} {path}: {_kind(culprit)} cannot be sent: {described(error)}") from error
 
 
 def encode(value: object, what: str) -> Payload:
@@ -80,9 +78,7 @@ def encode(value: object, what: str) -> Payload:
     except BaseException as error:
         _let_pass(error)
         path, culprit = _culprit({"": value})
-        raise SerializationError(
-            f"{what} result{path}: {_kind(culprit)} cannot be sent: {type(error).__name__}: {error}"
-        ) from error
+        raise SerializationError(f"{what} result{path}: {_kind(culprit)} cannot be sent: {described(error)}") from error
 
 
 def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:
@@ -99,7 +95,7 @@ def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:
         return pickle.loads(stream, buffers=buffers)
     except BaseException as error:
         _let_pass(error)
-        raise SerializationError(f"what arrived cannot be unpickled here: {type(error).__name__}: {error}") from error
+        raise SerializationError(f"what arrived cannot be unpickled here: {described(error)}") from error
 
 
 def decode_call(body: Body, buffers: Sequence[Buffer]) -> tuple[tuple[Any, ...], dict[str, Any]]:

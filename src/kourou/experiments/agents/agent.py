@@ -16,6 +16,7 @@ from kourou.experiments.journal.run_folder import write_whole
 from kourou.experiments.seeding import Seed, Seeder
 from kourou.ownership import read_own
 from kourou.runtime.plan.payloads import why_not_picklable
+from kourou.shown import described
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -166,7 +167,7 @@ class AgentWithSimplePolicy(Agent):
 
 def _pickling_error(agent: Agent, state: dict[str, Any], error: Exception) -> str:
     unpicklable = ((name, why_not_picklable(value)) for name, value in state.items())
-    name, why = next((pair for pair in unpicklable if pair[1]), ("it", f"{type(error).__name__}: {error}"))
+    name, why = next((pair for pair in unpicklable if pair[1]), ("it", described(error)))
     kind = type(agent).__qualname__
     return (
         f"{kind}.{name} cannot be pickled: {why}; leave it out in {kind}.save, and make it anew in {kind}.load, "

@@ -17,6 +17,7 @@ from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import own_folder, read_json, write_json, write_whole
 from kourou.ownership import open_own, read_own
 from kourou.runtime.metrics.rows import METRICS_FILE
+from kourou.shown import described
 
 _STATE_FILE = "fitted.json"
 _STEM = "agent"
@@ -83,7 +84,7 @@ def save_agent(agent: Any, folder: Path, calls: int) -> None:
         except (AgentNotSaved, OSError):
             raise
         except Exception as error:
-            raise AgentNotSaved(f"{type(agent).__qualname__}.save raised {type(error).__name__}: {error}") from error
+            raise AgentNotSaved(f"{type(agent).__qualname__}.save raised {described(error)}") from error
         written = sorted(place.glob(f"{_STEM}*"))
         if not written:
             raise AgentNotSaved(f"{type(agent).__qualname__}.save wrote nothing to the path that it was given")

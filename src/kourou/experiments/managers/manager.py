@@ -31,6 +31,7 @@ from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
 from kourou.notebook import table
 from kourou.ownership import read_own
+from kourou.shown import described
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -271,12 +272,12 @@ class ExperimentManager:
         try:
             content = cloudpickle.dumps(self)
         except Exception as error:
-            problems = find_unpicklable(self._job.parts()) or [f"{type(error).__name__}: {error}"]
+            problems = find_unpicklable(self._job.parts()) or [described(error)]
             raise errors.PlanError(*problems) from error
         file = self.output_dir / MANAGER_FILE
         write_whole(file, content)
-        described = {"agent_name": self.agent_name, "n_fit": self.n_fit, "seed": str(self.seed)}
-        write_json(self.output_dir / "manager.json", {**described, "init_kwargs": self.init_kwargs})
+        facts = {"agent_name": self.agent_name, "n_fit": self.n_fit, "seed": str(self.seed)}
+        write_json(self.output_dir / "manager.json", {**facts, "init_kwargs": self.init_kwargs})
         data = self.get_writer_data()
         if data:
             frames = [frame.assign(n_simu=fit) for fit, frame in data.items()]

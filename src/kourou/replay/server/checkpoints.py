@@ -45,6 +45,7 @@ from kourou.replay.arrays.tree import TreeDef
 from kourou.replay.server.data import DataStore
 from kourou.replay.server.snapshot import ConfigFrom, Snapshot, StoreSnapshot, TableSnapshot
 from kourou.replay.storage.layout import ColumnSpec, Leaf, Pattern
+from kourou.shown import described
 
 _log = logging.getLogger("kourou.replay")
 _FORMAT = 1
@@ -318,7 +319,7 @@ def _load(folder: Path, entry: Path) -> tuple[Snapshot, list[list[Array]]]:
     try:
         state: _State = _StateUnpickler(io.BytesIO(raw)).load()
     except Exception as error:
-        raise CheckpointError(f"its tables cannot be rebuilt here: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"its tables cannot be rebuilt here: {described(error)}") from error
     files = {}
     for name, sums in manifest["data"].items():
         found = _DATA.fullmatch(name)

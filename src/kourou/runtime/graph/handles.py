@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, ove
 from kourou import errors, nested
 from kourou.runtime.context import context
 from kourou.runtime.waiting.node_target import NodeTarget
-from kourou.shown import shown
+from kourou.shown import described, shown
 
 C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
@@ -153,7 +153,7 @@ class Deferred(Generic[T]):
                 self._results[owner] = self._constructor(*args, **kwargs)
             except Exception as error:
                 raise errors.DeferredError(
-                    f"{type(error).__name__}: {error} — while constructing the Deferred written at:\n{self._defined_at}"
+                    f"{described(error)} — while constructing the Deferred written at:\n{self._defined_at}"
                 ) from error
         return self._results[owner]
 

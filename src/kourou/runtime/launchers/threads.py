@@ -15,8 +15,9 @@ from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, inter
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import Outcome, ProcessExit
-from kourou.runtime.node_process.outcomes import described, run_to_outcome
+from kourou.runtime.node_process.outcomes import run_to_outcome
 from kourou.runtime.plan.plan import NodePlan
+from kourou.shown import described
 
 Entry = Callable[[context.NodeContext], None]
 

@@ -12,6 +12,7 @@ from typing import Any
 from kourou.runtime.metrics.exporters import EXPORTERS, Exporter
 from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import CONFIG, IMAGE, numbers_of, warn
+from kourou.shown import described
 
 _EVERY_S = 1.0
 _LAST_S = 30.0  # that the end of a run waits for one that still sends
@@ -60,7 +61,7 @@ class Export:
         self._exporters.pop(name, None)
         self.failed = True
         again = f"kourou export {shlex.quote(str(self._folder))} --log-to {name}"
-        warn(f"{name} gets no more metrics: {type(error).__name__}: {error}. `{again}` hands all of them on later")
+        warn(f"{name} gets no more metrics: {described(error)}. `{again}` hands all of them on later")
 
     def _call_for(self, row: Mapping[str, Any]) -> Callable[[Exporter], None]:
         """What exporters are told of a row."""

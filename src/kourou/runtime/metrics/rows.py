@@ -36,10 +36,10 @@ def encode_row(step: Any, metrics: Mapping[str, Any], marks: Mapping[str, Any]) 
     """A line, without its end."""
     row: dict[str, Any] = {}
     step = plain_value("step", step)
-    if isinstance(step, (int, float)):
+    if isinstance(step, (int, float)) and abs(step) < _LARGEST_INT:
         row["step"] = step
     elif step is not None:
-        _tell("step", f"a step is a finite number, got {step}; such a row has none")
+        _tell("step", f"a step is a finite number below 2**63, got {step}; such a row has none")
     row["time"] = round(time.time(), 3)
     row.update(marks)
     for name, value in metrics.items():

@@ -26,6 +26,7 @@ from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.reports import NodeDetails
 from kourou.runtime.node_process import metering
 from kourou.runtime.node_process.outcomes import caused_by_stop
+from kourou.shown import described
 from kourou.tracebacks import format_failure
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ class _ObjectState:
         try:
             self._load(last)
         except Exception as error:
-            what = f"{context.name} could not load the checkpoint {last}: {type(error).__name__}: {error}"
+            what = f"{context.name} could not load the checkpoint {last}: {described(error)}"
             raise errors.CheckpointError(what) from error
         return last
 
@@ -293,7 +294,7 @@ class _ObjectState:
         except (Exception, SystemExit) as error:
             last = folder.last()
             left = f"{last.name} is the latest one still" if last else "there is none yet"
-            what = f"{type(error).__name__}: {error} (in {folder.path}; {left})"
+            what = f"{described(error)} (in {folder.path}; {left})"
             raise errors.CheckpointError(what) from error
 
     def _save(self, folder: Path) -> None:

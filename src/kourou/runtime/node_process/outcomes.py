@@ -13,6 +13,7 @@ from kourou.runtime.context.context import NodeContext
 from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.model.records import Outcome
+from kourou.shown import described
 from kourou.waits import Working, works_in
 
 _HEARD_S = 1.0  # within which all nodes hear of a stop, unless a machine is overloaded
@@ -54,15 +55,6 @@ def caused_by_stop(error: BaseException | None, context: NodeContext) -> bool:
     if not isinstance(error, (*cancelled, errors.ConnectionLost, errors.CallCancelled)):
         return False
     return context.stop.event.wait(_HEARD_S if isinstance(error, errors.CallCancelled) else 0)
-
-
-def described(error: BaseException) -> str:
-    """Its kind and text, as the last line of a traceback says it."""
-    kind = type(error).__name__
-    try:
-        return f"{kind}: {text}" if (text := str(error)) else kind
-    except Exception:  # noqa: BLE001 - its __str__ is the user's
-        return f"{kind}, whose __str__ raises"
 
 
 def outcome_of_exit(error: SystemExit | errors.Interrupted) -> Outcome:

@@ -29,7 +29,7 @@ from kourou.script import main_module, unpicklable
 from kourou.script.definitions import Collector
 from kourou.script.names import Scope
 from kourou.script.snapshot import Imports, Pickled, Snapshot
-from kourou.shown import shown
+from kourou.shown import described, shown
 
 
 class Payloads:
@@ -113,11 +113,11 @@ class Payloads:
                 if found is not None:
                     path, part, reason = found
                     return (
-                        f"{member.name} {path} cannot be pickled: {type(reason).__name__}: {reason} (it is "
+                        f"{member.name} {path} cannot be pickled: {described(reason)} (it is "
                         f"{shown(part)}). Construct it in the node, for example with lp.Deferred(constructor, "
                         "...), or launch with local_mt"
                     )
-        return f"{node.name} cannot be pickled: {type(error).__name__}: {error}"
+        return f"{node.name} cannot be pickled: {described(error)}"
 
     def _add_blob(self, data: bytes) -> str:
         digest = hashlib.sha256(data).hexdigest()
@@ -202,7 +202,7 @@ def _blob(folder: str | os.PathLike[str], name: str) -> mmap.mmap:
 def why_not_picklable(value: Any) -> str | None:
     """Why a value cannot be pickled; None: it can. Handles are left to compile, which reports them on their own."""
     error = _why_not(_collector(), value)
-    return None if error is None else f"{type(error).__name__}: {error}"
+    return None if error is None else described(error)
 
 
 def _why_not(collector: Collector, value: Any) -> Exception | None:

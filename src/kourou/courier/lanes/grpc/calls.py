@@ -26,6 +26,7 @@ from kourou.courier.lanes.ports import listen
 from kourou.courier.serving.session import Session
 from kourou.courier.serving.workers import WorkerPool
 from kourou.courier.wire.frames import Frame
+from kourou.shown import described
 
 _log = logging.getLogger("kourou.courier")
 
@@ -164,7 +165,7 @@ class _Connection:
                 self._http2.end(call, _UNIMPLEMENTED, f"there is no method {call.path}")
         except Exception as error:  # noqa: BLE001 - the client's trouble, or ours: it must not end the event loop
             _log.exception("a call of %s failed", call.path)
-            self._http2.end(call, _UNKNOWN, f"{type(error).__name__}: {error}")
+            self._http2.end(call, _UNKNOWN, described(error))
             self._on_gone(call)
 
     def _on_end(self, call: IncomingCall) -> None:

@@ -14,6 +14,7 @@ from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.session import UNREADABLE, Session
 from kourou.runtime.launchers.hosts.transport import Transport, TransportEvents
+from kourou.shown import described
 
 _END_S = 5.0  # an agent that does not end this long after it was told is left to its own watch
 
@@ -138,7 +139,7 @@ class DialledTransport(Transport):
                 raise arguments[0]  # noqa: TRY301 - as if its use had raised it
             self._events.on_message(kind, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
-            self.lose(f"{kind}: {type(error).__name__}: {error}")
+            self.lose(f"{kind}: {described(error)}")
 
     def _flush(self) -> None:
         self._scheduled = False

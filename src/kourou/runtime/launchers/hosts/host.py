@@ -13,6 +13,7 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.launchers.hosts.transport import Transport, TransportEvents
 from kourou.runtime.model.process import Blobs, Payload, ProcessSpec
+from kourou.shown import described
 
 _PIECE_BYTES = 1 << 20  # of a payload: between two of them there is room for heartbeats
 
@@ -149,7 +150,7 @@ class RemoteHost(TransportEvents):
                 for command in waiting:
                     command(info)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
-            self.on_lost(errors.LaunchError(f"{self.name}: {type(error).__name__}: {error}"))
+            self.on_lost(errors.LaunchError(f"{self.name}: {described(error)}"))
         self._told.set()
 
     def _when_there(self, command: Callable[[HostInfo], None]) -> None:

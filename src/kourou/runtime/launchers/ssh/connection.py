@@ -22,6 +22,7 @@ from kourou.runtime.host_agent.pipe_agent import PING, PONG
 from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
+from kourou.shown import described
 from kourou.waits import PATIENCE_S
 
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
@@ -207,7 +208,7 @@ class SshAgent:
             self._on_message(kind, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
             self._popen.kill()
-            self._lose(f"{kind}: {type(error).__name__}: {error}")
+            self._lose(f"{kind}: {described(error)}")
 
     def _lose(self, what: str) -> None:
         with self._losing:  # whoever waits for it, and whoever listens, may find that out at once

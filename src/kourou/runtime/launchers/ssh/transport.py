@@ -12,6 +12,7 @@ from kourou.runtime.launchers.hosts.transport import Closable, Reach, Transport,
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh.sync import options_of
 from kourou.runtime.model.hosts import Host, Hosts
+from kourou.shown import described
 
 
 class SshReach(Reach):
@@ -96,7 +97,7 @@ class SshTransport(Transport):
         except errors.KourouError as error:
             self._events.on_lost(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
-            self._events.on_lost(errors.LaunchError(f"{self._name}: {type(error).__name__}: {error}"))
+            self._events.on_lost(errors.LaunchError(f"{self._name}: {described(error)}"))
 
 
 def close_all(hosts: Collection[Closable]) -> None:
