@@ -69,7 +69,7 @@ def server(identity, tmp_path):
 
 @pytest.fixture(params=["segments as on loopback", "segments as on Ethernet"])
 def segments(request, monkeypatch):
-    """How much servers and their clients send at a time: with TLS they wait for bulk only where that is little."""
+    """How much servers and their clients send at a time: they wait for bulk only where that is little."""
     listen = socket.create_server
 
     def of_ethernet(*args, **kwargs):
@@ -161,13 +161,15 @@ def test_bulk_of_any_size_is_waited_for_no_longer_than_until_it_is_there(
                 assert list(map(len, client.give(counts))) == counts
 
 
-def test_bulk_is_waited_for_only_where_the_system_sees_that_no_more_can_come(segments, server, authority):
-    # Given a connection with TLS
-    channel = Channel(f"/{SERVICE}/Connect", address_of(server), (TOKEN_KEY, "t"), 5.0, authority.root)
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_bulk_is_waited_for_only_where_the_system_sees_that_no_more_can_come(encrypted, segments, server, authority):
+    # Given a connection
+    trusts = authority.root if encrypted else None
+    channel = Channel(f"/{SERVICE}/Connect", address_of(server), (TOKEN_KEY, "t"), 5.0, trusts)
     raw = socket.socket(fileno=os.dup(channel.socket.fileno()))
     # When it is told of bulk that is to come
     channel.socket.expect(1 << 20)
-    # Then it waits for a good part of that, unless a segment is larger than a record
+    # Then it waits for a good part of that, unless segments are large
     at_once = raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
     assert (at_once == 1) == (segments == "segments as on loopback")
     raw.close()

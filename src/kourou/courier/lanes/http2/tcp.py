@@ -34,6 +34,9 @@ class _Connection:
     def __init__(self, connection: socket.socket) -> None:
         self._at_once = 1
         self._whole = connection
+        # Where segments are large, as on loopback, the kernel does not always see that the room that is left is too
+        # small for one. Whoever waited for more would be woken only when the other end asks for room, or never.
+        self._may_wait = 0 < _largest_segment(connection) <= _RECORD_BYTES
 
     def fileno(self) -> int:
         """For ``poll``."""
@@ -41,6 +44,8 @@ class _Connection:
 
     def expect(self, size: int) -> None:
         """So much will come at least: ``poll`` and ``receive`` may wait for a good part of it."""
+        if not self._may_wait:
+            return
         at_once = min(size, _AT_ONCE_BYTES) if size >= _WORTH_WAITING_BYTES else 1
         if at_once != self._at_once:
             self._at_once = at_once
@@ -127,10 +132,6 @@ class TlsSocket(_Connection):
 
         super().__init__(connection)
         self._socket = connection
-        # The kernel takes what comes at a time, a record, for the size of a segment. Where segments are larger, as on
-        # loopback, it does not see that the room that is left is too small for one. Whoever waited for more would be
-        # woken only once the other end asks for room, a fifth of a second later.
-        self._may_wait = 0 < _largest_segment(connection) <= _RECORD_BYTES
         self._lock = threading.Lock()
         self._not_now = SSLWantReadError, SSLWantWriteError
 
@@ -174,8 +175,7 @@ class TlsSocket(_Connection):
 
     def expect(self, size: int) -> None:
         """See ``PlainSocket``: OpenSSL may have a part of a record of that already."""
-        if self._may_wait:
-            super().expect(size - _RECORD_BYTES)
+        super().expect(size - _RECORD_BYTES)
 
     def settimeout(self, timeout_s: float | None) -> None:
         """See ``PlainSocket``. Without a limit, nothing waits."""
