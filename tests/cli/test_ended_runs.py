@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from cli import programs
 from cli.commands import kourou, start
 from kourou.runtime.files.run_info import INFO_FILE
 from kourou.runtime.monitoring.run_search import choose_run
-from polling import WAIT_S, until
+from polling import WAIT_S, all_gone, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -62,18 +63,26 @@ def test_a_node_that_was_restarted_shows_its_attempt():
     assert "attempt 2" in kourou("logs", "-", "-n", "1").out
 
 
-def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(launched, tmp_path):
+@pytest.mark.parametrize("first", ["launcher", "nodes"])
+def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(first, launched, tmp_path):
     live = launched("make_endless", "--launch-type", "local_mp")
-    pids = [node.pid for node in live.found.status().nodes]
+    nodes = [psutil.Process(node.pid) for node in live.found.status().nodes]
+    zygote = psutil.Process(nodes[0].ppid())
     until(lambda: live.kourou("logs", "-", "client/0").out == "client 0 begins\n", 20, "the node's first line")
     an_hour_ago = time.time() - 3600
     for path in live.found.path.rglob("*"):
         os.utime(path, (an_hour_ago, an_hour_ago))  # it has said nothing for long
     mark = tmp_path / "mark"
     mark.touch()
+    if first == "nodes":  # which may hear of it, and end, before their zygote does
+        live.launcher.send_signal(signal.SIGSTOP)
+        for node in nodes:
+            node.kill()
+        until(lambda: not zygote.children(), WAIT_S, "the end of the nodes")
     live.launcher.kill()
     live.launcher.communicate()
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the end of the nodes")
+    all_gone(nodes, WAIT_S)
+    all_gone([zygote], WAIT_S)
 
     assert live.found.ended_at >= mark.stat().st_mtime  # no matter when it has said anything last
     assert live.kourou("clean", "--older-than", "30m", "--json").json["runs"] == []

@@ -370,6 +370,7 @@ class Supervisor(ClosedAtExit):
         for zygote in self._zygotes:
             for start in zygote.waiting.values():
                 start.cancel()
+            zygote.channel.send({"op": "end"})
             zygote.channel.close()  # it ends all that is below it, then itself
             if zygote.is_trying:
                 zygote.kill()

@@ -125,6 +125,7 @@ class Zygote:
         self._nodes: dict[int, _Node] = {}
         self._pids: dict[str, int] = {}  # by the id of the spawn request
         self._ended: list[int] = []  # nodes whose end is not told yet
+        self._dismissed = False  # the launcher has said that it needs this process no more
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
@@ -145,6 +146,9 @@ class Zygote:
             self._reap()
             self._channel.flush()
             if not self._channel.receive():
+                self._handle_requests()  # its last words; nothing begins any more
+                if self._nodes or not self._dismissed:
+                    _note_end_of_launcher()
                 self.end_everything()
                 return None
 
@@ -155,6 +159,8 @@ class Zygote:
             request, fds = taken
             if request["op"] == "signal":
                 signals.append(request)
+            elif request["op"] == "end":
+                self._dismissed = True
             elif _is_closed(self._channel.fileno()):
                 close_fds(fds)  # the launcher is gone: none of what it still asked for begins
             elif (child := self._spawn(request, fds)) is not None:
@@ -265,14 +271,10 @@ class Zygote:
         return next((pid for pid, cookie in cookies if cookie and process_table.escaped_from(cookie, [orphan])), None)
 
     def end_everything(self) -> None:
-        """The launcher is gone: SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
+        """SIGTERM, a moment, then SIGKILL until nothing is left below this process."""
         if _PROC_CHILDREN and not self._reap_all():
             return  # whatever there was would be its child
         process_table.signal_all(process_table.ProcessTable().members(os.getpid(), *self._nodes), signal.SIGTERM)
-        if self._nodes:
-            with contextlib.suppress(OSError):  # no disk, say
-                # Its time is all that is known of when the launcher died.
-                os.write(1, b"kourou: the launcher is gone, and the processes that it started end with it\n")
         deadline = time.monotonic() + _ORPHAN_GRACE_S
         while self._reap_all() and time.monotonic() < deadline:
             select.select([self._wake_r], [], [], 0.02)
@@ -294,6 +296,12 @@ class Zygote:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_r, 4096):
                 pass
+
+
+def _note_end_of_launcher() -> None:
+    """The time of this line is all that is known of when the launcher died."""
+    with contextlib.suppress(OSError):  # no disk, say
+        os.write(1, b"kourou: the launcher is gone, and the processes that it started end with it\n")
 
 
 def _leave() -> NoReturn:
