@@ -67,9 +67,7 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         PlanError: with all mistakes found at once.
         LaunchError: there is no folder to work in.
     """
-    if not isinstance(program, Program):
-        raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
-    working_folder()  # every run has one, also where no process is to start in it
+    _check_beforehand(program)
     kind = launch_type_from(launch_type)
     engine = engine_named(kind.value if launch_type is None else launch_type) if kind.engine else None
     problems = list(check_arguments(program, given := program.resources(local_resources), terminal, setup))
@@ -105,6 +103,12 @@ def compile_program(  # noqa: PLR0913 - all but the first two by keyword
         blobs={} if kind.threads or payloads is None else payloads.blobs,
         scope=names.ANYTHING if kind.threads or payloads is None else payloads.scope,
     )
+
+
+def _check_beforehand(program: object) -> None:
+    if not isinstance(program, Program):
+        raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
+    working_folder()  # every run has one, also where no process is to start in it
 
 
 def is_pickled(kind: LaunchType, *, asked: bool | None) -> bool:
