@@ -115,7 +115,7 @@ def test_a_restart_policy_is_checked_when_it_is_made(times):
 
 def test_the_delay_of_a_restart_doubles_up_to_a_limit():
     policy = lp.Restart(backoff_s=0.5)
-    assert [policy.delay_s(count) for count in (0, 1, 2, 50)] == [0.5, 1.0, 2.0, 30.0]
+    assert [policy.delay_s(count) for count in (0, 1, 2, 50, 1 << 20)] == [0.5, 1.0, 2.0, 30.0, 30.0]
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1"])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from kourou import errors
 from kourou.experiments.sweep.outcomes import CAUSES
+from kourou.runtime.graph.failure_policies import doubled
 
 _FIRST = ("exit", "signal", "memory", "timeout", "node")  # what a plain number of retries is for
 
@@ -48,4 +49,4 @@ class Retry:
         """
         if done.get(cause, 0) >= self.by_cause.get(cause, 0):
             return None
-        return float(min(self.longest_backoff_s, self.backoff_s * 2.0 ** sum(done.values())))
+        return doubled(self.backoff_s, sum(done.values()), self.longest_backoff_s)

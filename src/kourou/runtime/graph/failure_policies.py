@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Literal, TypeAlias
 
 from kourou import errors
@@ -34,10 +35,16 @@ class Restart:
 
     def delay_s(self, restarts: int) -> float:
         """Seconds to wait after ``restarts`` restarts within the window."""
-        return min(_LONGEST_BACKOFF_S, self.backoff_s * 2.0**restarts)
+        return doubled(self.backoff_s, restarts, _LONGEST_BACKOFF_S)
 
 
 _LONGEST_BACKOFF_S = 30.0
+
+
+def doubled(seconds: float, times: int, most: float) -> float:
+    """Seconds that are doubled so many times, however many that are, and do not become more than ``most``."""
+    return min(most, seconds * 2.0 ** min(times, sys.float_info.max_exp - 1))
+
 
 OnFailure: TypeAlias = Literal["fail", "ignore"] | Restart
 
