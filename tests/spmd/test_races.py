@@ -289,7 +289,7 @@ def remote() -> tuple[RemoteHost, Agent]:
         agents.append(Agent(*told))
         return agents[0]
 
-    return RemoteHost("there", 0.01, cast("Any", make)), agents[0]
+    return RemoteHost("there", 0.01, make), agents[0]
 
 
 def test_a_late_answer_is_not_taken_for_that_to_the_next_question() -> None:
@@ -345,7 +345,7 @@ class LaunchersWire:
 def test_a_result_that_could_not_be_sent_ends_its_rank_and_no_other() -> None:
     # Given two ranks that return the same
     host, _ = remote()
-    service = HostService(cast("Any", LaunchersWire(host._on_message)))
+    service = HostService(LaunchersWire(host._on_message))
     job, ended = job_on(Workers()), queue.SimpleQueue[tuple[Place, ProcessExit, Any]]()
     call = parcel.create()
     parcel.write(call, codec.encode(0, "a call"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from kourou.courier.calling.in_flight import InFlight
 from kourou.courier.calling.reentrancy import Entered
@@ -16,14 +16,26 @@ from kourou.courier.calling.reply import Reply, waits_for_itself
 from kourou.courier.calling.transport import Transport
 from kourou.errors import ProtocolError
 
-if TYPE_CHECKING:
-    from kourou.courier.calling.connection import Connection
+
+class Owner(Protocol):
+    """The connection, as its reader sees it."""
+
+    alive: bool
+
+    def flush(self) -> None:
+        """Send what was put off."""
+
+    def end(self, cause: Exception | None = None) -> None:
+        """The connection is gone."""
+
+    def reading_stopped(self) -> None:
+        """No caller reads any more."""
 
 
 class AnswerReader:
     """For any thread; one at a time has the turn to read, the others wait until it has their answers."""
 
-    def __init__(self, owner: Connection, transport: Transport, in_flight: InFlight, inside: set[int]) -> None:
+    def __init__(self, owner: Owner, transport: Transport, in_flight: InFlight, inside: set[int]) -> None:
         self.reads = 0
         self._owner = owner
         self._transport = transport

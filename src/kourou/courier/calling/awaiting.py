@@ -10,11 +10,8 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kourou.courier.calling.connection import Connection
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 
 class LoopGate:
@@ -53,6 +50,32 @@ class LoopGate:
             self._future.set_result(None)
 
 
+class Source(Protocol):
+    """A connection, as an event loop that reads it sees it."""
+
+    alive: bool
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """Of its sockets; none where answers are delivered by others."""
+        ...
+
+    @property
+    def has_buffered(self) -> bool:
+        """Whether there is something to read that the descriptors do not show."""
+        ...
+
+    def read_available(self) -> bool:
+        """Take in the answers that are here already, without waiting. False when another thread is at it."""
+        ...
+
+    def flush(self) -> None:
+        """Send what was put off."""
+
+    def reading_stopped(self) -> None:
+        """No caller reads any more."""
+
+
 class LoopReader:
     """An event loop that reads a connection for as long as tasks of it wait for what comes there.
 
@@ -62,7 +85,7 @@ class LoopReader:
 
     _PAUSE_S = 1e-3  # while another thread reads, which gives the loop what it takes in
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Connection) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Source) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
         self._connection = connection

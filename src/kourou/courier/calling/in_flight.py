@@ -5,22 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from kourou.courier.calling.background_reader import BackgroundReader
 from kourou.courier.calling.reply import Reply
-from kourou.courier.calling.stream_reader import RemoteIterator, StreamBuffer
+from kourou.courier.calling.stream_reader import ItemSource, RemoteIterator, StreamBuffer
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import RpcError
-
-if TYPE_CHECKING:
-    from kourou.courier.calling.connection import Connection
 
 
 class InFlight:
     """``pending`` are the calls without an answer, ``streams`` the streams without an end, by their number."""
 
-    def __init__(self, connection: Connection, background: BackgroundReader) -> None:
+    def __init__(self, connection: ItemSource, background: BackgroundReader) -> None:
         self.pending: dict[int, Reply] = {}
         self.streams: dict[int, StreamBuffer] = {}
         self._connection = connection

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kourou import cpython
 from kourou.courier.calling.unanswered_warning import UNANSWERED_S
@@ -27,7 +27,40 @@ from kourou.errors import DeadlineExceeded, RpcError
 from kourou.waits import Blocked, waits_in
 
 if TYPE_CHECKING:
-    from kourou.courier.calling.connection import Connection
+    import asyncio
+
+    from kourou.courier.calling.awaiting import LoopReader
+
+
+class ReplySource(Protocol):
+    """Where an answer comes from: a connection, as its replies see it."""
+
+    name: str
+    """The server's."""
+
+    def wait(self, reply: Reply, until: float | None) -> None:
+        """Wait for news about ``reply``, until ``until`` at most (``time.monotonic()``); may return early."""
+
+    def watch(self) -> None:
+        """Somebody relies on being told: see to it that somebody reads, though nobody waits."""
+
+    def read_available(self) -> bool:
+        """Take in the answers that are here already, without waiting. False when another thread is at it."""
+        ...
+
+    def withdraw(self, reply: Reply) -> bool:
+        """No answer to a call is wanted any more. False when it is here."""
+        ...
+
+    def recall(self, reply: Reply) -> None:
+        """Tell the server that a call was withdrawn."""
+
+    def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
+        """What lets an event loop read, while tasks of it await answers."""
+        ...
+
+    def warn_unanswered(self, method: str) -> None:
+        """A call without a time-out has been waiting for its answer for some time: say so, once for each method."""
 
 
 class _Outcome(NamedTuple):
@@ -54,7 +87,7 @@ class Reply(Future[Any]):
     watched = False  # somebody waits for it by a callback or a condition: it has to be completed without their help
     call_id = 0
     server = ""  # its name, while there is no connection to it yet
-    connection: Connection | None = None  # where the answer comes from, once the call was sent
+    connection: ReplySource | None = None  # where the answer comes from, once the call was sent
     given_up = False  # nobody wants the answer any more
     on_lost: Callable[[Reply, Exception], bool] | None = None  # takes the call over when its connection broke
 
@@ -320,7 +353,7 @@ class Reply(Future[Any]):
             self._recall(connection)
             self.notify()
 
-    def _recall(self, connection: Connection | None) -> None:
+    def _recall(self, connection: ReplySource | None) -> None:
         """Tell the server, too: if the call was on ``connection``, or was sent only after that was looked at."""
         if connection is not None:
             connection.recall(self)

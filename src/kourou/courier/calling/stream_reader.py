@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou.closing import ClosedAtExit
 from kourou.courier.calling.reply import waits_for_itself
@@ -16,10 +16,30 @@ from kourou.courier.wire.frames import Frame, Kind, payload_size
 from kourou.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from kourou.courier.calling.awaiting import LoopGate
-    from kourou.courier.calling.connection import Connection
+    import asyncio
+
+    from kourou.courier.calling.awaiting import LoopGate, LoopReader
 
 _NO_MORE = object()
+
+
+class ItemSource(Protocol):
+    """Where items come from: a connection, as its streams see it."""
+
+    @property
+    def reads_here(self) -> bool:
+        """Whether this thread is reading, further down its stack."""
+        ...
+
+    def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
+        """What lets an event loop read, while tasks of it await items."""
+        ...
+
+    def send_quietly(self, frame: Frame) -> None:
+        """Send something that needs no answer; a connection that is gone needs none of it."""
+
+    def end_stream(self, call_id: int) -> None:
+        """The items of a stream are not wanted any more. Takes no locks."""
 
 
 class StreamBuffer:
@@ -54,7 +74,7 @@ class RemoteIterator(ClosedAtExit, Iterator[Any]):
     """
 
     def __init__(
-        self, buffer: StreamBuffer, connection: Connection, call_id: int, method: str, timeout_s: float | None
+        self, buffer: StreamBuffer, connection: ItemSource, call_id: int, method: str, timeout_s: float | None
     ) -> None:
         self._buffer = buffer
         self._connection = connection

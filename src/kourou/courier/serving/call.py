@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kourou.courier.core.trace import recorder
 from kourou.courier.serving.call_info import CallScope, Peer, call_scope
@@ -19,8 +19,6 @@ from kourou.shown import described
 
 if TYPE_CHECKING:
     import asyncio
-
-    from kourou.courier.serving.stream_sender import AsyncGeneratorSender, GeneratorSender
 
 
 class Caller:
@@ -62,6 +60,16 @@ class Caller:
                 call.abandon()
 
 
+class StreamSender(Protocol):
+    """What sends the items of a call whose handler returned a generator."""
+
+    def credit(self, items: int) -> None:
+        """The reader took items."""
+
+    def cancel(self) -> None:
+        """The reader wants no more."""
+
+
 class RunningCall(CallScope):
     """A call that has no answer yet. ``execution`` runs its handler."""
 
@@ -73,7 +81,7 @@ class RunningCall(CallScope):
         self.peer = caller.peer
         self.deadline = deadline
         self.method: Method
-        self.stream: AsyncGeneratorSender | GeneratorSender | None = None  # where its handler returned a generator
+        self.stream: StreamSender | None = None
         self.task: asyncio.Task[None] | None = None  # what its coroutine does
         self.since = 0.0  # when its handler began (``time.perf_counter()``); 0 before
         self._cancelled = False

@@ -21,9 +21,7 @@ def stack(values: Sequence[Any], where: str = "the arguments") -> Any:
         ValueError: the values differ in shape, keys or kind.
     """
     first = values[0]
-    if any(type(value) is not type(first) for value in values) and not all(
-        isinstance(value, bool | int | float) for value in values
-    ):
+    if any(type(value) is not type(first) for value in values) and not _all_numbers(values):
         kinds = ", ".join(sorted({type(value).__qualname__ for value in values}))
         raise ValueError(f"{where} of different kinds cannot be one batch: {kinds}")
     if _is_tensor(first):
@@ -96,6 +94,10 @@ def _is_array(value: object) -> bool:
 def _is_tensor(value: object) -> bool:
     torch = imported("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _all_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, bool | int | float) for value in values)
 
 
 def _same_shapes(join: Callable[[list[Any]], Any], values: Sequence[Any], where: str) -> Any:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
+from kourou.experiments.agents.writer import Writer
 from kourou.experiments.failures import DescriptionError, check_word
 from kourou.extras import load_extra
-
-if TYPE_CHECKING:
-    from kourou.experiments.agents.agent import Agent
 
 Recorded: TypeAlias = Literal["reward", "action", "action_and_reward"]
 """What is written of a step, under the tags ``reward`` and ``action``."""
 
 
-def record(env: Any, what: Recorded, agent: Agent) -> Any:
+class Writing(Protocol):
+    """An agent, as far as its steps are concerned."""
+
+    writer: Writer
+
+
+def record(env: Any, what: Recorded, agent: Writing) -> Any:
     """The environment, which tells the agent's writer of its steps, counted from 1. One that was unpickled goes on.
 
     Raises:
@@ -32,7 +36,7 @@ def record(env: Any, what: Recorded, agent: Agent) -> Any:
     class Recording(gymnasium.Wrapper):  # type: ignore[misc, name-defined] # loaded only when it is used
         def __init__(self) -> None:
             super().__init__(env)
-            self.told_agent: Agent | None = agent
+            self.told_agent: Writing | None = agent
             self.steps = 0
 
         def step(self, action: Any) -> Any:

@@ -10,7 +10,7 @@ import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol
 
 from kourou import errors
 from kourou.courier.wire import codec
@@ -40,17 +40,30 @@ from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import Packed, pack
 from kourou.tracebacks import format_failure
 
-if TYPE_CHECKING:
-    from kourou.experiments.managers.trials import TuningJob
-
 _log = logging.getLogger("kourou.experiments")
 
 ERROR_FILE = "error.txt"
 """In a fit's folder: the traceback of what it raised."""
 
 
-Job: TypeAlias = "FitJob | TuningJob"
-"""Work that several processes share."""
+class Job(Protocol):
+    """Work that several processes share."""
+
+    @property
+    def name(self) -> str:
+        """In messages."""
+        ...
+
+    @property
+    def file(self) -> Path:
+        """Where it is written."""
+        ...
+
+    def parts(self) -> dict[str, Any]:
+        """What came from the user, by the names of arguments."""
+        ...
+
+
 _local_jobs: dict[str, Any] = {}
 """Jobs of this process, by their file: threads and forks take them from here, so nothing need be picklable."""
 

@@ -10,20 +10,17 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from kourou.arguments import also_named
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import DescriptionError, FitFailure, FitsFailed, ResultsError
 from kourou.experiments.journal.run_folder import write_json
 from kourou.experiments.managers.fits import Parallelization, Workers, failure_of, run_on_workers
-from kourou.experiments.managers.job import discard_job, publish_jobs
+from kourou.experiments.managers.job import FitJob, discard_job, publish_jobs
 from kourou.experiments.managers.trials import RUN, TuningJob, do_trial, kwargs_of, load_optuna, open_study
-from kourou.experiments.seeding import seeder_for
+from kourou.experiments.seeding import Seed, seeder_for
 from kourou.experiments.sweep.retries import Retry
-
-if TYPE_CHECKING:
-    from kourou.experiments.managers.manager import ExperimentManager
 
 BEST_FILE = "best_hyperparams.json"
 SamplerMethod = Literal["random", "grid", "cmaes", "optuna_default"]
@@ -32,9 +29,37 @@ _FOREVER = float("inf")
 _log = logging.getLogger("kourou.experiments")
 
 
+class Tuned(Protocol):
+    """What the search needs of a manager; :class:`kourou.experiments.ExperimentManager` has it."""
+
+    agent_name: str
+    eval_kwargs: dict[str, Any]
+    workers: Workers
+
+    @property
+    def job(self) -> FitJob:
+        """What all fits share."""
+        ...
+
+    @property
+    def output_dir(self) -> Path:
+        """The manager's folder."""
+        ...
+
+    @property
+    def seed(self) -> Seed:
+        """Of everything."""
+
+    def use_init_kwargs(self, kwargs: Mapping[str, Any]) -> None:
+        """Train with these from now on."""
+
+    def save_quietly(self) -> None:
+        """Write the manager to its folder."""
+
+
 @also_named(timeout="timeout_s")
 def optimize_hyperparams(  # noqa: PLR0913 - rlberry's
-    manager: ExperimentManager,
+    manager: Tuned,
     n_trials: int = 256,
     timeout_s: float | None = None,
     *,
@@ -167,7 +192,7 @@ def _enqueue_grid(job: TuningJob, study: Any) -> None:
         study.enqueue_trial(point)
 
 
-def _apply_best(job: TuningJob, manager: ExperimentManager) -> dict[str, Any] | None:
+def _apply_best(job: TuningJob, manager: Tuned) -> dict[str, Any] | None:
     """Put the best arguments into the manager and its folder; None: there are none."""
     optuna = load_optuna()
     try:

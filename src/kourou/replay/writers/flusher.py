@@ -6,16 +6,21 @@ import logging
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from kourou.courier.core.background import BackgroundLoop
-
-if TYPE_CHECKING:
-    from kourou.replay.writers.base import ItemWriter
 
 _log = logging.getLogger("kourou.replay")
 
 _SEND_AFTER_S = 0.005  # an item is sent after so long even if there are not enough for a message
+
+
+class Sender(Protocol):
+    """A writer, as the flusher sees it."""
+
+    def send_pending(self) -> bool:
+        """Send what waits; whether there was anything, or may have been."""
+        ...
 
 
 class Flusher:
@@ -26,18 +31,18 @@ class Flusher:
 
     def begin(self) -> None:
         """Look after nobody yet; in a child of fork once more: the writers are its parent's, and so is the thread."""
-        self._writers: weakref.WeakSet[ItemWriter[Any]] = weakref.WeakSet()
+        self._writers: weakref.WeakSet[Sender] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._loop: BackgroundLoop | None = None
 
-    def watch(self, writer: ItemWriter[Any]) -> None:
+    def watch(self, writer: Sender) -> None:
         """Look after a writer until it is closed or gone."""
         with self._lock:
             self._writers.add(writer)
             if self._loop is None:
                 self._loop = BackgroundLoop(self._send_pending, "kourou-replay-flusher")
 
-    def forget(self, writer: ItemWriter[Any]) -> None:
+    def forget(self, writer: Sender) -> None:
         """A writer was closed. With the last one, the thread ends."""
         with self._lock:
             self._writers.discard(writer)
@@ -57,7 +62,7 @@ class Flusher:
         return _SEND_AFTER_S if any([_send(writer) for writer in writers]) else None  # noqa: C419 - all of them
 
 
-def _send(writer: ItemWriter[Any]) -> bool:
+def _send(writer: Sender) -> bool:
     try:
         return writer.send_pending()
     except Exception:  # noqa: BLE001 - its own thread hears of it when it looks; other writers have nothing to do with it

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from kourou.replay.arrays.array_types import Array, np
+from kourou.replay.storage.layout import ColumnSpec
 
-if TYPE_CHECKING:
-    from kourou.replay.writers.base import ItemWriter
+
+class StepSource(Protocol):
+    """The writer, as its history sees it."""
+
+    def column_steps(self, column: int) -> range:
+        """Numbers of the steps that are kept of a column."""
+        ...
+
+    def history_steps(self) -> range:
+        """Numbers of the steps since the history began, whether they are kept or not."""
+        ...
+
+    def column_spec(self, column: int) -> ColumnSpec:
+        """What the column is."""
+        ...
+
+    def read_column(self, column: int, steps: Sequence[int]) -> Array:
+        """A copy of those steps of the column."""
+        ...
 
 
 class TrajectoryColumn:
@@ -18,7 +36,7 @@ class TrajectoryColumn:
 
     def __init__(
         self,
-        source: ItemWriter[Any],
+        source: StepSource,
         column: int,
         rows: range | tuple[int, ...],
         squeeze: bool = False,  # noqa: FBT001, FBT002 - made for every item
@@ -71,7 +89,7 @@ class ColumnHistory:
 
     __slots__ = ("_column", "_source")
 
-    def __init__(self, source: ItemWriter[Any], column: int) -> None:
+    def __init__(self, source: StepSource, column: int) -> None:
         self._source = source
         self._column = column
 
@@ -91,7 +109,7 @@ class ColumnHistory:
 
 
 def _picked(
-    source: ItemWriter[Any], column: int, rows: range | tuple[int, ...], index: int | slice | list[int]
+    source: StepSource, column: int, rows: range | tuple[int, ...], index: int | slice | list[int]
 ) -> TrajectoryColumn:
     if isinstance(index, slice):
         return TrajectoryColumn(source, column, rows[index])

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kourou.replay.arrays.tree import flatten, path_text
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.storage.layout import Leaf, Pattern
-from kourou.replay.writers.history import TrajectoryColumn
+from kourou.replay.writers.history import StepSource, TrajectoryColumn
 from kourou.replay.writers.stream import Stream
-
-if TYPE_CHECKING:
-    from kourou.replay.writers.base import ItemWriter
 
 
 class PatternRegistry:
     """Checks and describes trajectories."""
 
-    def __init__(self, source: ItemWriter[Any], remote: Remote) -> None:
+    def __init__(self, source: StepSource, remote: Remote) -> None:
         self._source = source
         self._remote = remote
 

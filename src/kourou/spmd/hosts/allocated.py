@@ -46,7 +46,7 @@ class Allocation:
         """
         with self._lock:
             reach = self._reach = self._reach or self._allocated()
-            return RemoteHost(name, self._timeout_s, lambda *told: AllocatedAgent(reach, name, *told))
+            return RemoteHost(name, self._timeout_s, lambda *told: _Agent(reach, name, *told))
 
     def release(self) -> None:
         """Give the hosts back. Idempotent."""
@@ -71,8 +71,8 @@ class Allocation:
         return reach
 
 
-class AllocatedAgent:
-    """What leads to an agent that calls, as SshAgent does to one over ssh. It implements TransportEvents, too."""
+class _Agent:
+    """Implements :class:`kourou.spmd.hosts.remote.Agent` and TransportEvents."""
 
     def __init__(
         self,
@@ -92,16 +92,16 @@ class AllocatedAgent:
         """It is asked something next, and has so long to call and to answer."""
 
     def send(self, *message: Any) -> None:
-        """See SshAgent."""
+        """See :class:`Agent`."""
         self._transport.send(*message)
 
     def send_bulk(self, *message: Any) -> None:
-        """See SshAgent."""
+        """See :class:`Agent`."""
         self._room.wait()
         self._transport.send(*message)
 
     def close(self) -> None:
-        """See SshAgent."""
+        """See :class:`Agent`."""
         self.lost = True
         self._room.set()
         self._transport.close()

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from kourou import errors
 from kourou.nodes.ranks import Place, Rendezvous
@@ -20,18 +20,38 @@ from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import WorkerEvents, WorkerSpec
 from kourou.spmd.worker import parcel
 
-if TYPE_CHECKING:
-    from kourou.spmd.hosts.allocated import AllocatedAgent
-
 ENTRY = "kourou.spmd.hosts.service"
 """The agent's service, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 
 _BROKE = "the connection to its agent broke"
 
-Agent: TypeAlias = "SshAgent | AllocatedAgent"
-"""What leads to an agent."""
+
+class Agent(Protocol):
+    """What leads to an agent."""
+
+    @property
+    def lost(self) -> bool:
+        """It cannot be used any more."""
+        ...
+
+    def await_ready(self) -> None:
+        """Wait until it is there.
+
+        Raises:
+            AgentFailedError: it is not.
+        """
+
+    def send(self, *message: Any) -> None:
+        """Tell it something; returns at once."""
+
+    def send_bulk(self, *message: Any) -> None:
+        """Likewise, but wait until there is room."""
+
+    def close(self) -> None:
+        """End it, and all that it runs."""
+
+
 MakeAgent: TypeAlias = "Callable[[Callable[..., None], Callable[[errors.AgentFailedError], None]], Agent]"
-"""Starts an agent, or has it called; it is told whom to tell of messages, and of its loss."""
 
 
 def host_over_ssh(name: str, options: SshOptions, abandoned: threading.Event) -> RemoteHost:
@@ -54,7 +74,7 @@ class RemoteHost:
     Args:
         name: the host, as the user wrote it; or its place in an allocation.
         timeout_s: for an answer.
-        make_agent: see :data:`MakeAgent`.
+        make_agent: starts the agent, or has it called; it is told whom to tell of messages, and of its loss.
         copied: the working folder there is a copy.
     """
 

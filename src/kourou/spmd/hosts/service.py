@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
@@ -22,13 +22,21 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.spmd.hosts.local import LocalHost, WorkerSpec
 from kourou.spmd.worker import parcel
 
-if TYPE_CHECKING:
-    from kourou.runtime.host_agent.dialling import Caller
-    from kourou.runtime.host_agent.pipe_wire import Wire
 
+class AgentWire(Protocol):
+    """What leads to the launcher: a ``Wire``, or the ``Caller`` of an engine's agent."""
 
-AgentWire: TypeAlias = "Wire | Caller"
-"""What leads to the launcher; the latter is an engine's agent's."""
+    ends: tuple[str, str]
+    """The addresses of this host and of the launcher's, where it crosses hosts."""
+
+    def send(self, *message: Any) -> None:
+        """Tell the launcher something, after all that was told before; returns at once."""
+
+    def send_bulk(self, *message: Any) -> None:
+        """Likewise, but wait until there is room."""
+
+    def end(self, timeout_s: float) -> object:
+        """What is still sent is for nobody."""
 
 
 def serve(wire: AgentWire) -> HostService:

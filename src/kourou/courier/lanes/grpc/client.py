@@ -105,8 +105,7 @@ class GrpcTransport:
         spins = timeout_s != 0 and not any(stream.in_bulk for stream in streams)
         events = self._busy_wait.poll() if spins else []
         if not events:
-            can_block = timeout_s is None and len(streams) == 1 and self._main.can_block
-            if can_block and threading.current_thread() is not threading.main_thread():
+            if timeout_s is None and len(streams) == 1 and self._main.can_block and not _is_main_thread():
                 self._ready = [self._main]
                 return True  # nothing can interrupt this thread, so it may block in ``read``
             events = self._readable.poll(None if timeout_s is None else timeout_s * 1e3)
@@ -177,6 +176,10 @@ def _is_large(frame: Frame) -> bool:
     if not buffers and type(body) is bytes:
         return len(body) >= _BULK_BYTES
     return payload_size(body, buffers) >= _BULK_BYTES
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def dial(

@@ -43,8 +43,6 @@ class GrpcService:
 class GrpcConnection:
     """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``."""
 
-    needs_flush = False  # there is always somebody who writes
-
     def __init__(
         self,
         sock: TcpSocket,
@@ -74,6 +72,11 @@ class GrpcConnection:
     def is_authenticated(self) -> bool:
         """See ``ServedConnection``."""
         return self.session is not None
+
+    @property
+    def needs_flush(self) -> bool:
+        """See ``ServedConnection``: there is always somebody."""
+        return False
 
     @property
     def is_congested(self) -> bool:
