@@ -9,9 +9,11 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from leaks import SHARED_MEMORY, Snapshot
+from polling import until
 
 NOW_S = 0.2
 SOON_S = 10.0
@@ -71,6 +73,7 @@ def test_an_orphan_of_another_test_is_the_sessions(tmp_path: Path, monkeypatch: 
     env = {**os.environ, "KOUROU_RUNS_DIR": str(tmp_path / "earlier")}
     pid = int(subprocess.check_output([sys.executable, "-c", ORPHANING], env=env))
     try:
+        until(lambda: psutil.Process(pid).environ(), SOON_S, "its environment, which is set last when a program begins")
         assert [later.leftovers() for _ in range(3)] == [[], [], []]
         # Then the session still finds it
         assert [line.split(" (")[0] for line in here.leftovers()] == [f"process {pid}"]
