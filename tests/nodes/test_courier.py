@@ -309,6 +309,29 @@ def test_a_function_in_place_of_a_class_has_the_time_that_a_stop_gives(launch_ty
     assert path.read_text() == "clean"
 
 
+class NeverDone:
+    def __init__(self, path):
+        path.touch()
+        threading.Event().wait()
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_what_is_still_constructed_when_it_is_to_end_is_not_waited_for(remove, tmp_path):
+    # Given a node whose constructor waits for ever, in a program whose nodes have an hour to end
+    program = lp.Program("endless")
+    program.add_node(lp.CourierNode(NeverDone, tmp_path / "up"), label="node")
+    if remove:
+        program.add_node(lp.PyNode(lp.wait_for_stop), label="other")
+    run = lp.launch(program, "local_mp", stop_timeline=lp.StopTimeline(ask_s=3600.0))
+    until((tmp_path / "up").exists, 20.0)
+    # When it is removed, or the program stops, then it is interrupted at once
+    if remove:
+        run.remove("node/0")
+        run.wait(["node"], timeout_s=WAIT_S)
+    run.stop()
+    assert run.nodes["node/0"].state is lp.NodeState.FINISHED
+
+
 def test_dir_of_a_client_lists_the_methods_of_the_node(launch):
     program = lp.Program("dir")
     handle = program.add_node(lp.CourierNode(Counter), label="counter")

@@ -461,3 +461,23 @@ def test_a_stop_state_calls_its_handlers_once_and_survives_those_that_raise(capl
     assert not state.released.is_set()
     state.release()
     assert state.released.is_set()
+
+
+def test_a_node_that_has_not_begun_when_its_program_stops_never_does():
+    # Given nodes of which one has begun, one begins when the program stops already, and one is not yet interrupted then
+    interrupted: list[str] = []
+    begun, late, thread = (
+        StopState(lambda reason: None, interrupt_start=lambda: interrupted.append("begun")),
+        StopState(lambda reason: None, interrupt_start=lambda: interrupted.append("late")),
+        StopState(lambda reason: None),
+    )
+    begun.begin()
+    # When
+    for state in (begun, late, thread):
+        state.set()
+        state.set()
+    # Then
+    assert interrupted == ["late"]
+    late.begin()
+    thread.begin()
+    assert interrupted == ["late", "late"]

@@ -10,7 +10,6 @@ from kourou.runtime.graph.failure_policies import Restart
 from kourou.runtime.launch.decisions.events import Placed, RestartAsked, Started
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import NodeState, Outcome
-from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.plan import Placement
 from kourou.runtime.stopping.timeline import interrupted_by
 from runtime.playing import (
@@ -81,7 +80,7 @@ TABLES: dict[str, Table] = {
             (remove("a/1"), []),
             (finished("a/1"), ["a/1 FINISHED"]),
             (remove("a/1"), []),
-            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0", "interrupt b/0"]),  # it was being constructed
+            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0"]),  # it was being constructed
             (exited("b/0", 3), ["b/0 FAILED"]),
             (finished("a/0"), ["a/0 FINISHED"]),
             (finished("a/2"), ["a/2 FINISHED"]),
@@ -279,7 +278,7 @@ TABLES: dict[str, Table] = {
         [node("a/0")],
         [
             (0, ["launch a/0 1"]),
-            (stop(at_once=True), ["stop: enough", "a/0 STOPPING", "interrupt a/0"]),
+            (stop(at_once=True), ["stop: enough", "a/0 STOPPING"]),
             (0, ["kill a/0"]),
             (6, []),
             ([stop(at_once=True)], []),
@@ -298,15 +297,12 @@ TABLES: dict[str, Table] = {
             (exited("a/0", signal=9), ["a/0 KILLED", "release"]),
         ],
     ),
-    "a constructor is interrupted at once, a function in its place has its time": (
-        [node("late/0"), node("function/0", polls_while_starting=True), node("ready/0")],
+    "a node that is still starting is told of a stop as others are: what it has begun it knows itself": (
+        [node("late/0"), node("ready/0")],
         [
-            (0, ["launch late/0 1", "launch function/0 1", "launch ready/0 1"]),
+            (0, ["launch late/0 1", "launch ready/0 1"]),
             (ready("ready/0"), []),
-            (
-                stop(),
-                ["stop: enough", "late/0 STOPPING", "interrupt late/0", "function/0 STOPPING", "ready/0 STOPPING"],
-            ),
+            (stop(), ["stop: enough", "late/0 STOPPING", "ready/0 STOPPING"]),
         ],
     ),
     "nodes that only serve are released when the others have ended": (
@@ -477,12 +473,6 @@ def test_table(case):
                 done for event in (happens if isinstance(happens, list) else [happens]) for done in play.tell(event)
             ]
         assert in_short(told) == expected, happens
-
-
-def test_threads_are_not_interrupted_while_they_are_constructed():
-    play = Play(plan_of(node("a/0"), launch_type=LaunchType.LOCAL_MULTI_THREADING))
-    play.wait()
-    assert in_short(play.tell(stop())) == ["stop: enough", "a/0 STOPPING"]
 
 
 def test_threads_are_where_their_process_is():

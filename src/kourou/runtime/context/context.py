@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from kourou import courier, cpython, errors
 from kourou.runtime.model.names import index_of, label_of
-from kourou.runtime.model.records import NodeRecord, Outcome
+from kourou.runtime.model.records import NodeRecord, NodeState, Outcome
 from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
 from kourou.waits import Working, works_in
@@ -127,7 +127,13 @@ class NodeContext:
         return self.binding.control.resize(Resize(**what))
 
     def publish(self, **changes: Any) -> None:
-        """Change this node's record in the directory."""
+        """Change this node's record in the directory.
+
+        Raises:
+            StopRequested: it says that it is READY, of a process whose program stops already.
+        """
+        if changes.get("state") is NodeState.READY:
+            self.stop.begin()
         self.binding.control.update(self.name, **changes)
 
 

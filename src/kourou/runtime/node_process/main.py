@@ -69,7 +69,7 @@ class _NodeProcess:
             on_lost=self._on_lost,
             on_record=lambda record: self._binding.forget_if_gone(record),  # noqa: PLW0108 - it is made below
         )
-        self._stop = StopState(self.control.request_stop)
+        self._stop = StopState(self.control.request_stop, interrupt_start=_interrupt_main_thread)
         self._interrupted = False
         self._interrupt_pending = False
         self._done = False
@@ -122,6 +122,8 @@ class _NodeProcess:
             payload, folder = Payload(**self._boot["payload"]), self._boot["payloads"]
             main_module.install(*script_of(payload, folder))
             node = load_payload(payload, folder)
+        if node.polls_while_starting:
+            self._stop.begin()
         absl_flags.parse(sys.argv, self._boot["launch_type"])
         return node.run(node_context)
 
@@ -137,14 +139,14 @@ class _NodeProcess:
             return
         print(f"kourou: {self.name} lost its coordinator and ends", file=sys.stderr)  # noqa: T201
         self._stop.release()
-        signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+        _interrupt_main_thread()
         time.sleep(_ORPHAN_S)
         os._exit(1)
 
     def _on_stop(self) -> None:
         self._stop.set()
         if self._interrupt_pending:
-            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+            _interrupt_main_thread()
 
     def _on_interrupt(self, *_: object) -> None:
         if not self._stop.event.is_set():
@@ -162,6 +164,10 @@ class _NodeProcess:
             time.sleep(_POLL_S)
         if self._interrupted and not self._done:
             interrupt_here()
+
+
+def _interrupt_main_thread() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
 
 
 def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]:

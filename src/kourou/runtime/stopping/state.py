@@ -15,9 +15,15 @@ _log = logging.getLogger("kourou")
 
 
 class StopState:
-    """Whether the program stops, for one node (or for the launcher): an event and the handlers that wait for it."""
+    """Whether the program stops, for one node (or for the launcher): an event and the handlers that wait for it.
 
-    def __init__(self, request: Callable[[str], None]) -> None:
+    Args:
+        request: asks for the end of the program.
+        interrupt_start: called, perhaps twice, if the program stops before :meth:`begin`; None: it has time to end
+            all the same.
+    """
+
+    def __init__(self, request: Callable[[str], None], interrupt_start: Callable[[], None] | None = None) -> None:
         self.event = threading.Event()
         """Set once the program stops; nodes poll it."""
         self.released = threading.Event()
@@ -27,6 +33,7 @@ class StopState:
         self.removed = ""
         """Who had this node removed from a program that goes on; empty: the whole program stops, or none does."""
         self._request = request
+        self._interrupt_start = interrupt_start
         self._handlers: list[Callable[..., Any]] = []
         self._branches: list[StopState] = []
         self._watchers: list[Callable[[], None]] = []
@@ -45,12 +52,26 @@ class StopState:
             self.event.set()
             handlers, self._handlers = self._handlers, []
             branches, watchers = list(self._branches), list(self._watchers)
+            interrupt_start = self._interrupt_start
         for wake in watchers:
             wake()
+        if interrupt_start is not None:
+            interrupt_start()
         for branch in branches:
             branch.set()
         if handlers:
             threading.Thread(target=_call_handlers, args=(handlers,), name="kourou-stop", daemon=True).start()
+
+    def begin(self) -> None:
+        """From now on the node does what it is there for, or looks whether the program stops: it has time to end.
+
+        If the program stops already, it does not come to that.
+        """
+        with self._lock:
+            interrupt_start, self._interrupt_start = self._interrupt_start, None
+            stopping = self.event.is_set()
+        if stopping and interrupt_start is not None:
+            interrupt_start()
 
     def release(self, removed: str = "") -> None:
         """Let nodes that only serve end as well; ``removed`` says who had this one removed, alone."""

@@ -16,12 +16,10 @@ class NodeTable:
 
     Args:
         here: the host of nodes that no other is given.
-        in_threads: nodes are threads of the launcher.
     """
 
-    def __init__(self, here: str, *, in_threads: bool) -> None:
+    def __init__(self, here: str) -> None:
         self._here = here
-        self._in_threads = in_threads
         self.tree = NodeTree(())
         self.nodes: dict[str, TrackedNode] = {}
         self.alive: dict[str, TrackedNode] = {}
@@ -50,14 +48,6 @@ class NodeTable:
         """It has ended before it began."""
         end = ExitRecord(node=node.name, attempt=0, state=NodeState.FINISHED, cause=cause)
         self.change(node, **changes, state=end.state, exit=end)
-
-    def may_be_interrupted(self, node: TrackedNode) -> bool:
-        """Whether a node that is still starting may be as soon as it is to end.
-
-        A class's constructor does not poll, and nobody needs its object any more. A thread is given its time all the
-        same: it might be torn out of the opening of a socket, which would stay.
-        """
-        return not (self._in_threads or node.plan.polls_while_starting)
 
     def below(self, name: str) -> Iterator[TrackedNode]:
         """Children, their children, and so on."""

@@ -6,7 +6,7 @@ from kourou.runtime.launch.decisions.exit_records import removed_by
 from kourou.runtime.launch.decisions.node_table import NodeTable
 from kourou.runtime.launch.decisions.timers import RemovalStep, Restarting, Timers
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
-from kourou.runtime.model.instructions import Dismiss, Interrupt
+from kourou.runtime.model.instructions import Dismiss
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.stopping.steps import StopStep, StopSteps
 
@@ -33,12 +33,9 @@ class Removals:
         elif node.name not in table.alive:
             table.change(node, removed=origin, will_restart=False)
         else:
-            starting = node.state is NodeState.STARTING
             table.change(node, removed=origin, state=NodeState.STOPPING)
             if table.tree.launched(node.name):
                 table.do(Dismiss(name=node.name, origin=origin))
-                if starting and table.may_be_interrupted(node):
-                    table.do(Interrupt(name=node.name))
 
     def schedule(self, name: str, steps: StopSteps, now: float) -> None:
         """From now on its steps come, until it has ended."""

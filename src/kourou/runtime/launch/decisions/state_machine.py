@@ -65,7 +65,7 @@ class StateMachine:
         self._plan = plan
         self._log_file = log_file
         self._now = now
-        self._table = table = NodeTable(here, in_threads=plan.launch_type.threads)
+        self._table = table = NodeTable(here)
         self._tree, self._nodes, self._alive = table.tree, table.nodes, table.alive
         self._do, self._change = table.do, table.change
         self._unstarted: collections.deque[str] = collections.deque()
@@ -367,10 +367,7 @@ class StateMachine:
         self._only_servers.end()
         self._leave_unstarted()
         for node in self._alive.values():
-            starting = node.state is NodeState.STARTING
             self._change(node, state=NodeState.STOPPING)
-            if starting and self._table.may_be_interrupted(node):
-                self._do(do.Interrupt(name=node.name))
         self._timers.clear()  # no restarts any more, and what is being removed ends with the others
         self._removals.clear()
         self._decided += self._held.take_all()
