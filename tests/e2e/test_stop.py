@@ -10,6 +10,7 @@ from pathlib import Path
 import kourou as lp
 from e2e.launching import Script
 from kourou.runtime.context import context
+from kourou.runtime.process import supervisor
 from optional import pytest
 from polling import WAIT_S, until
 
@@ -260,6 +261,24 @@ def test_stop_insists_step_by_step_on_processes(tmp_path):
     assert launcher.lines.count("[swallow/0] swallow swallowed") == 1
     assert launcher.lines.count("[swallow_all/0] swallow_all swallowed") == 2
     assert _states(launcher) == {name: "KILLED" if name in killed else "FINISHED" for name in [*names, "server"]}
+
+
+def test_a_stop_does_not_wait_for_what_nodes_are_to_be_forked_with(tmp_path, monkeypatch):
+    # Given a node that has an hour to end, and is to be forked from a process that imports a library for ever
+    monkeypatch.setattr(supervisor, "_CLOSE_S", 3600)
+    monkeypatch.syspath_prepend(tmp_path)
+    begun = tmp_path / "begun"
+    (tmp_path / "endless.py").write_text(f"import threading\nopen({str(begun)!r}, 'w')\nthreading.Event().wait()")
+    program = lp.Program("endless")
+    program.add_node(lp.PyNode(lp.wait_for_stop), label="node")
+    resources = {"node": lp.PythonProcess(preload=["endless"])}
+    run = lp.launch(
+        program, "local_mp", local_resources=resources, run_dir=tmp_path, stop_timeline=lp.StopTimeline(ask_s=3600.0)
+    )
+    until(begun.exists, WAIT_S)
+    # When it is stopped, then it ends
+    run.stop()
+    assert run.nodes["node/0"].state is lp.NodeState.FINISHED
 
 
 def test_stop_insists_on_threads_and_leaves_behind_what_cannot_be_stopped(tmp_path):

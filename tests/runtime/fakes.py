@@ -39,6 +39,9 @@ class FakeLauncher:
             self.attempts.append((name, attempt))
         self._call("start", name)
 
+    def withdraw(self, name: str) -> None:
+        self._call("withdraw", name)
+
     def interrupt(self, name: str) -> None:
         self._call("interrupt", name)
 

@@ -109,7 +109,7 @@ def _short(instruction: Instruction) -> str:
             short = f"stop: {instruction.reason}"
         case instructions.Change():
             short = _change_in_short(instruction)
-        case instructions.Interrupt() | instructions.Terminate() | instructions.Kill():
+        case instructions.Withdraw() | instructions.Interrupt() | instructions.Terminate() | instructions.Kill():
             short = f"{type(instruction).__name__.lower()} {instruction.name}"
         case instructions.Add():
             short = f"add {' '.join(record.name for record in instruction.records)}"

@@ -80,7 +80,7 @@ TABLES: dict[str, Table] = {
             (remove("a/1"), []),
             (finished("a/1"), ["a/1 FINISHED"]),
             (remove("a/1"), []),
-            (remove("b/0"), ["b/0 STOPPING, removed", "dismiss b/0"]),  # it was being constructed
+            (remove("b/0"), ["b/0 STOPPING, removed", "withdraw b/0", "dismiss b/0"]),  # it was being constructed
             (exited("b/0", 3), ["b/0 FAILED"]),
             (finished("a/0"), ["a/0 FINISHED"]),
             (finished("a/2"), ["a/2 FINISHED"]),
@@ -278,7 +278,7 @@ TABLES: dict[str, Table] = {
         [node("a/0")],
         [
             (0, ["launch a/0 1"]),
-            (stop(at_once=True), ["stop: enough", "a/0 STOPPING"]),
+            (stop(at_once=True), ["stop: enough", "a/0 STOPPING", "withdraw a/0"]),
             (0, ["kill a/0"]),
             (6, []),
             ([stop(at_once=True)], []),
@@ -297,12 +297,12 @@ TABLES: dict[str, Table] = {
             (exited("a/0", signal=9), ["a/0 KILLED", "release"]),
         ],
     ),
-    "a node that is still starting is told of a stop as others are: what it has begun it knows itself": (
+    "a node that is still starting is told of a stop as others are, but does not begin any more": (
         [node("late/0"), node("ready/0")],
         [
             (0, ["launch late/0 1", "launch ready/0 1"]),
             (ready("ready/0"), []),
-            (stop(), ["stop: enough", "late/0 STOPPING", "ready/0 STOPPING"]),
+            (stop(), ["stop: enough", "late/0 STOPPING", "withdraw late/0", "ready/0 STOPPING"]),
         ],
     ),
     "nodes that only serve are released when the others have ended": (

@@ -14,6 +14,7 @@ import pytest
 
 from kourou import errors
 from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.model.records import NO_SIGNAL
 from kourou.runtime.process.preload import COMMANDS
 from kourou.runtime.process.supervisor import Supervisor
 from polling import WAIT_S, alive, marked, until
@@ -183,15 +184,18 @@ def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
     padding = tuple((f"PADDING_{i}", "x" * 10_000) for i in range(10))
     for i in range(50):
         start(supervised, sh(f"a/{i}", "sleep 600", env=padding))
-    # when the last ones are asked to end, and killed
+    # when the last ones are asked to end, killed, and withdrawn
     supervisor.signal("a/49", signal.SIGURG, alone=True)
+    supervisor.signal("a/47", NO_SIGNAL, alone=True)
     supervisor.signal("a/48", signal.SIGKILL)
     # then they have ended before anything was started for them
     assert (events.wait("a/49").code, events.wait("a/49").signal) == (0, None)
     assert (events.wait("a/48").code, events.wait("a/48").signal) == (None, signal.SIGKILL)
+    assert (events.wait("a/47").code, events.wait("a/47").signal) == (0, None)
     zygote.resume()
-    until(lambda: "a/47" in events.started, WAIT_S)
-    assert not {"a/48", "a/49"} & events.started.keys()
+    until(lambda: "a/46" in events.started, WAIT_S)
+    supervisor.signal("a/46", NO_SIGNAL, alone=True)  # which does nothing to it
+    assert not {"a/47", "a/48", "a/49"} & events.started.keys()
 
 
 def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised):

@@ -176,6 +176,8 @@ class Director(LauncherEvents):
                 self.failures.append(self._with_log(instruction.record))
             case do.Launch():
                 launcher.start(instruction.name, instruction.attempt)
+            case do.Withdraw():
+                launcher.withdraw(instruction.name)
             case do.Interrupt():
                 launcher.interrupt(instruction.name)
             case do.Terminate():

@@ -38,6 +38,9 @@ class Launcher(Protocol):
     def start(self, name: str, attempt: int) -> None:
         """Start a node of the plan; returns at once."""
 
+    def withdraw(self, name: str) -> None:
+        """A node that was to be started never begins, and ends, if it has not begun yet."""
+
     def interrupt(self, name: str) -> None:
         """Raise StopRequested in the node's main thread."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs, unneeded_blobs
-from kourou.runtime.model.records import INTERRUPT
+from kourou.runtime.model.records import INTERRUPT, NO_SIGNAL
 from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.process.supervisor import Supervisor
@@ -51,6 +51,9 @@ class ProcessLauncher(Launcher):
 
     def start(self, name: str, attempt: int) -> None:
         self._supervisor.start(self._specs[name], attempt, self._boot)
+
+    def withdraw(self, name: str) -> None:
+        self._supervisor.signal(name, NO_SIGNAL, alone=True)
 
     def interrupt(self, name: str) -> None:
         self._supervisor.signal(name, INTERRUPT, alone=True)

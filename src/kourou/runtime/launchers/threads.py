@@ -69,6 +69,9 @@ class ThreadLauncher(Launcher):
         self._events.on_started(name, attempt, os.getpid())
         thread.start()
 
+    def withdraw(self, name: str) -> None:
+        """Nothing: a thread begins at once."""
+
     def interrupt(self, name: str) -> None:
         """Raise StopRequested in the node's thread, as soon as it runs Python code again."""
         with self._lock:

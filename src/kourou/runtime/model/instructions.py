@@ -58,6 +58,13 @@ class Launch:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Withdraw:
+    """Do not begin the node's process or thread, if that was not done yet."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Interrupt:
     """Raise StopRequested in the node's main thread."""
 
@@ -130,6 +137,7 @@ Instruction: TypeAlias = (
     | End
     | Fail
     | Launch
+    | Withdraw
     | Interrupt
     | Terminate
     | Kill

@@ -16,6 +16,9 @@ INTERRUPT = signals.SIGURG
 """Carries "raise StopRequested now" into a node's main thread. Its default action is to be ignored, so one that comes
 late is harmless, and unlike an asynchronous exception it interrupts sleeps, locks and blocking reads."""
 
+NO_SIGNAL = 0
+"""Does nothing to a process; one that was to be begun never will be, as with all that is sent to it by then."""
+
 _TERMINATING = frozenset({signals.SIGTERM, signals.SIGHUP})
 _MOST_CAUSE_BYTES = 4 << 10
 _MOST_TRACEBACK_BYTES = 64 << 10

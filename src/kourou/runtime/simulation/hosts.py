@@ -80,6 +80,9 @@ class SimulatedLauncher:
         self._events.on_placed(name, attempt, where)
         self._to_host(host, self._fork, node, attempt)
 
+    def withdraw(self, name: str) -> None:
+        """Nothing: a process begins as soon as its host hears of it."""
+
     def interrupt(self, name: str) -> None:
         """Raise StopRequested in the node's main thread."""
         self._to_process(name, lambda process: process.interrupt())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from kourou.runtime.launch.decisions.node_tree import NodeTree
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
-from kourou.runtime.model.instructions import Change, Instruction
+from kourou.runtime.model.instructions import Change, Instruction, Withdraw
 from kourou.runtime.model.records import ExitRecord, NodeState
 from kourou.runtime.plan.plan import NodePlan
 
@@ -48,6 +48,13 @@ class NodeTable:
         """It has ended before it began."""
         end = ExitRecord(node=node.name, attempt=0, state=NodeState.FINISHED, cause=cause)
         self.change(node, **changes, state=end.state, exit=end)
+
+    def let_stop(self, node: TrackedNode, **changes: object) -> None:
+        """It is told to end, and interrupts itself if it is still starting; one that is not there yet never will be."""
+        starting = node.state is NodeState.STARTING
+        self.change(node, **changes, state=NodeState.STOPPING)
+        if starting and self.tree.launched(node.name):
+            self.do(Withdraw(name=node.name))
 
     def below(self, name: str) -> Iterator[TrackedNode]:
         """Children, their children, and so on."""

@@ -33,7 +33,7 @@ class Removals:
         elif node.name not in table.alive:
             table.change(node, removed=origin, will_restart=False)
         else:
-            table.change(node, removed=origin, state=NodeState.STOPPING)
+            table.let_stop(node, removed=origin)
             if table.tree.launched(node.name):
                 table.do(Dismiss(name=node.name, origin=origin))
 

@@ -367,7 +367,7 @@ class StateMachine:
         self._only_servers.end()
         self._leave_unstarted()
         for node in self._alive.values():
-            self._change(node, state=NodeState.STOPPING)
+            self._table.let_stop(node)
         self._timers.clear()  # no restarts any more, and what is being removed ends with the others
         self._removals.clear()
         self._decided += self._held.take_all()

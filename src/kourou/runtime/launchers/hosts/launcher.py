@@ -22,7 +22,7 @@ from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.environment import matching_variables
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.process import Blobs, unneeded_blobs
-from kourou.runtime.model.records import INTERRUPT, ProcessExit
+from kourou.runtime.model.records import INTERRUPT, NO_SIGNAL, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.plan.relocation import Relocation
 
@@ -111,6 +111,9 @@ class HostLauncher(HostEvents, Launcher):
             self._running[name] = _Running(host=host, attempt=attempt)
         self._events.on_placed(name, attempt, host.shown)
         host.start(spec, attempt)
+
+    def withdraw(self, name: str) -> None:
+        self._signal(name, NO_SIGNAL, alone=True)
 
     def interrupt(self, name: str) -> None:
         self._signal(name, INTERRUPT, alone=True)
