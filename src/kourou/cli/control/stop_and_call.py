@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import json
 import re
@@ -13,7 +14,6 @@ from typing import Any
 import typer
 
 from kourou import courier, errors
-from kourou.cli.control.json_values import as_json_value
 from kourou.cli.control.script_classes import script_classes_of
 from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import BAD_USAGE, FAILED, print_json, print_text, tell
@@ -153,3 +153,23 @@ def _print_value(value: Any, *, as_json: bool) -> None:
         print_json(as_json_value(value))
     else:
         print_text(value if isinstance(value, str) else shown(value, sys.maxsize))
+
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def as_json_value(value: Any) -> Any:
+    """Arrays and tensors become lists; dataclasses and named tuples objects; what has no form in JSON its repr."""
+    if type(value) in _PLAIN:
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: as_json_value(getattr(value, field.name)) for field in fields}
+    convert = getattr(value, "_asdict", None) or getattr(value, "tolist", None)  # named tuples'; NumPy's and torch's
+    if convert is not None:
+        value = convert()
+    if isinstance(value, dict):
+        return {str(key): as_json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [as_json_value(item) for item in value]
+    return value if isinstance(value, _PLAIN) else shown(value, sys.maxsize)

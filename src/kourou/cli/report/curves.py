@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from kourou.cli.report.page import Markup, escaped
-from kourou.cli.terminal.axes import share, span
+from kourou.cli.terminal.chart import share, span
 from kourou.runtime.metrics.curves import Curve
 from kourou.ui.history import thinned
 

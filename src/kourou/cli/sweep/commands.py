@@ -7,9 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from kourou.cli.sweep.options import LaunchOptions
+from kourou.cli.sweep.options import LaunchOptions, options_from
 from kourou.cli.terminal.arguments import Json
-from kourou.cli.terminal.options import options_from
 
 sweep_app = typer.Typer(
     name="sweep",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -91,3 +94,27 @@ class LaunchOptions:
     detach: Annotated[
         bool, typer.Option("--detach", help="Submit, and wait for nothing.", rich_help_panel=_ON_SLURM)
     ] = False
+
+
+T = TypeVar("T")
+
+
+def options_from(options: type[T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """A decorator: a function of one dataclass becomes a command whose options are the dataclass's fields.
+
+    Their types are ``Annotated[…, typer.Option(…)]``.
+    """
+
+    def decorated(command: Callable[[T], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**said: Any) -> None:
+            command(options(**said))
+
+        hints = get_type_hints(options, include_extras=True)
+        fields = inspect.signature(options).parameters.values()
+        named = [field.replace(annotation=hints[field.name]) for field in fields]
+        wrapper.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined] # what inspect looks for
+        wrapper.__annotations__ = {field.name: field.annotation for field in named}
+        return wrapper
+
+    return decorated

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from kourou.cli.terminal.axes import share, span
-
 Line = tuple[Sequence[float], Sequence[float]]
 """Where a line's points are: from left to right, and how high."""
 
@@ -63,3 +61,17 @@ def _joined(places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
         steps = max(abs(x1 - x0), abs(y1 - y0))
         found.update((x0 + round((x1 - x0) * i / steps), y0 + round((y1 - y0) * i / steps)) for i in range(steps))
     return found
+
+
+def span(numbers: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis that has room for all of them: two numbers of which :func:`share` can tell the distance."""
+    low, high = min(numbers), max(numbers)
+    if high / 2 > low / 2:
+        return low, high
+    room = abs(low) / 2 or 0.5  # half of the smallest number is none
+    return low - room, high + room
+
+
+def share(number: float, low: float, high: float) -> float:
+    """How far a number is from one end of an axis to the other: 0 to 1."""
+    return (number / 2 - low / 2) / (high / 2 - low / 2)  # halves, whose difference is finite

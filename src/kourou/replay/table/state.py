@@ -6,6 +6,7 @@ Everything is done for a batch at once where the result is that of doing it one 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
@@ -13,7 +14,6 @@ from kourou.replay.protocol.item_batches import Items, References, SampledItems
 from kourou.replay.rate_limiters import LimiterState, RateLimiter
 from kourou.replay.selectors.custom import CustomIndex
 from kourou.replay.selectors.selectors import Fifo, Selector, make_index
-from kourou.replay.table.episodes import Episodes
 from kourou.replay.table.item_columns import ItemArrays
 from kourou.replay.table.keymap import ABSENT, KeyMap
 
@@ -341,3 +341,38 @@ class TableState:
         if slot == ABSENT:
             raise KeyError(f"the selector picked the item {key}, which the table does not have")
         return slot
+
+
+class Episodes:
+    """The episodes of one table's items. An item whose episode is its own key is an episode by itself.
+
+    Attributes:
+        deleted: how often the last item of an episode went.
+    """
+
+    def __init__(self) -> None:
+        self._items: Counter[int] = Counter()  # by episode
+        self._alone = 0
+        self.deleted = 0
+
+    def __len__(self) -> int:
+        return len(self._items) + self._alone
+
+    def add(self, keys: Keys, episodes: Keys) -> None:
+        """Items came in."""
+        several = episodes[episodes != keys].tolist()
+        self._alone += len(keys) - len(several)
+        self._items.update(several)
+
+    def remove(self, keys: Keys, episodes: Keys) -> None:
+        """Items went."""
+        several = episodes[episodes != keys].tolist()
+        alone = len(keys) - len(several)
+        self._alone -= alone
+        self.deleted += alone
+        for episode, count in Counter(several).items():
+            if self._items[episode] > count:
+                self._items[episode] -= count
+            else:
+                del self._items[episode]
+                self.deleted += 1

@@ -10,10 +10,10 @@ from kourou.replay.arrays.tree import TreeDef, flatten, path_text
 from kourou.replay.protocol.remote import Remote
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.writers.base import LONGEST_BLOCK, ItemWriter, Renew
-from kourou.replay.writers.batch_stream import BatchStream
 from kourou.replay.writers.flusher import flusher
 from kourou.replay.writers.history import ColumnHistory
 from kourou.replay.writers.outbox import Outbox
+from kourou.replay.writers.stream import BatchStream
 
 
 class BatchWriter(ItemWriter[BatchStream]):
