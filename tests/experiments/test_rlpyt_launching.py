@@ -114,3 +114,17 @@ def test_a_single_run_can_be_ended(tmp_path: Path) -> None:
         launched.wait(0.05)
     launched.send_signal(9)
     assert launched.wait(20) == -9
+
+
+def test_slots_that_there_are_not_are_refused(tmp_path: Path, script: Path) -> None:
+    with pytest.raises(AffinityError, match="run_slot 1 is none of the 1 slots"):
+        launch_experiment(script, 1, "1cpu_0gpu_1cpr_0hto", tmp_path / "log", {}, 0)
+    with pytest.raises(AffinityError, match="has no slot"):
+        run_experiments(script, "1cpu_0gpu_2cpr_0hto", "title", 1, [{}], ["a"], log_root=tmp_path)
+    assert list(tmp_path.iterdir()) == [script]
+
+
+def test_a_run_that_could_not_start_says_why_in_its_log(tmp_path: Path, script: Path) -> None:
+    launched = launch_experiment(script, 0, "1cpu_0gpu_1cpr_0hto", tmp_path, {}, 0, python_executable="/no/such/python")
+    assert launched.wait(30) != 0
+    assert "/no/such/python" in (tmp_path / "run_0" / "stderr.log").read_text()

@@ -14,10 +14,12 @@ from pathlib import Path
 import kourou as lp
 from experiments.sweeping import QUICK, by_name, function_run, happened, python_run, shell_run, states, sweep
 from kourou import errors
-from kourou.experiments import RunSpec, SweepBusy, log
+from kourou.experiments import Experiment, ParamList, RunDescription, RunSpec, SweepBusy, log
 from kourou.experiments.journal.journal import SweepLock
 from kourou.experiments.journal.requests import ask
+from kourou.experiments.sweep.dry_run import plan_sweep
 from kourou.experiments.sweep.launch import run_sweep
+from kourou.experiments.sweep.reporting import summary
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.slots import Share
 from kourou.runtime.model.inventory import Inventory
@@ -48,6 +50,48 @@ def test_all_runs_are_run_and_their_folders_tell_of_them(tmp_path: Path) -> None
     ended = json.loads((folder / "exit.json").read_text())
     assert (ended["state"], ended["code"], ended["attempt"]) == ("SUCCEEDED", 0, 1)
     assert ended["duration_s"] > 0
+
+
+def test_a_run_that_has_begun_keeps_name_and_folder_where_its_description_counts_it_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def described(*values: float) -> tuple[RunSpec, ...]:
+        script = ["sh", "-c", 'echo "$0 $1"; test "$0" != --x=2.0']
+        return RunDescription("s", [Experiment("e", script, ParamList([{"x": x} for x in values]))]).generate_runs(
+            "runs"
+        )
+
+    def told(name: str) -> str:
+        return (tmp_path / "runs/s/e_" / name / "stdout.log").read_text()
+
+    monkeypatch.chdir(tmp_path)
+    run_sweep(described(1.0, 2.0), "runs/s")
+    again = run_sweep(described(0.5, 1.0, 2.0), "runs/s", rerun="failed")
+    planned = plan_sweep(described(0.5, 1.0, 2.0), "runs/s", rerun="all")
+    names = ["00_e_x_0.5", "00_e_x_1.0", "01_e_x_2.0"]
+    assert [record.name for record in again.records] == [start.name for start in planned] == names
+    assert sorted(path.name for path in (tmp_path / "runs/s/e_").iterdir()) == names
+    assert told("01_e_x_2.0") == "--x=2.0 --experiment=01_e_x_2.0\n" * 2
+    assert [Path(record.folder).name for record in again.records] == names
+
+
+def test_a_sweep_with_another_suffix_is_run_again(tmp_path: Path) -> None:
+    description = RunDescription("s", [Experiment("e", "true")])
+    run_sweep(description.generate_runs(str(tmp_path)), tmp_path / "s")
+    description.experiment_suffix = "fixed"
+    run_sweep(description.generate_runs(str(tmp_path)), tmp_path / "s")
+    assert (tmp_path / "s/e_fixed/00_e/exit.json").exists()
+
+
+def test_a_sweep_without_slots_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(errors.PlanError, match="no slot"):
+        run_sweep([shell_run(tmp_path, "r", "true")], tmp_path / "sweep", slots=())
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_failure_is_told_with_what_the_run_said_last(tmp_path: Path) -> None:
+    outcome = sweep(tmp_path, [shell_run(tmp_path, "r", "echo a; echo 'Error: no such env' >&2; echo >&2; exit 3")])
+    assert "r exited with 3: Error: no such env; logs: " in summary(outcome)
 
 
 def test_hostile_values_arrive_as_they_are(tmp_path: Path) -> None:

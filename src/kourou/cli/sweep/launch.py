@@ -19,11 +19,12 @@ from kourou.cli.terminal.live import can_be_drawn_over, live_display
 from kourou.cli.terminal.output import console, print_json, print_text, tell
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import DescriptionError, SweepInterrupted
+from kourou.experiments.journal.looking import known_records, last_backend
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.slurm.launch import plan_slurm_sweep, run_slurm_sweep
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.script import submissions_as_json, submissions_as_text
-from kourou.experiments.sweep.dry_run import known_records, last_backend, plan_sweep
+from kourou.experiments.sweep.dry_run import plan_sweep
 from kourou.experiments.sweep.launch import Rerun, SweepOutcome, check_rerun, run_sweep, should_run
 from kourou.experiments.sweep.reporting import LineReporter, planned_as_json, planned_as_text, summary
 from kourou.experiments.sweep.retries import Retry

@@ -110,7 +110,7 @@ def _cells(record: RunRecord, now: float, *, wide: bool) -> list[RenderableType]
         Text("" if took is None else duration(took)),
     ]
     if wide:
-        words = record.cause if record.state not in {RunState.RUNNING, RunState.SUCCEEDED} else ""
+        words = record.how_it_ended if record.state not in {RunState.RUNNING, RunState.SUCCEEDED} else ""
         if not words and record.attempt:
             words = last_line(Path(record.folder) / STDOUT_FILE)
         cells.append(one_line(words, dim))

@@ -265,6 +265,8 @@ class RunDescription:
         setting = experiment.identity(params)
         if setting in twins:
             setting = experiment.identity(params, by_name=True)
+        if self.experiment_suffix:  # with another one the same is run again, in another folder
+            setting = setting_id([setting, self.experiment_suffix], {}, {})
         name = run_name(index, experiment.base_name, params, customize=self.customize_experiment_name)
         seed = None
         if repeat is not None:

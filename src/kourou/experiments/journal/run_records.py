@@ -7,6 +7,8 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
+_MOST_SAID = 200  # characters
+
 
 class RunState(str, enum.Enum):
     """PENDING → (QUEUED →) RUNNING → SUCCEEDED | FAILED | TIMEOUT | CANCELLED | INTERRUPTED | LOST."""
@@ -85,6 +87,12 @@ class RunRecord:
         if self.started_at is None or self.ended_at is None:
             return None
         return self.ended_at - self.started_at
+
+    @property
+    def how_it_ended(self) -> str:
+        """The cause, and what the run said last where that led to it: ``exited with 1: ValueError: no such env``."""
+        said = next((line.strip() for line in reversed(self.last_lines) if line.strip()), "") if self.code else ""
+        return f"{self.cause}: {said[:_MOST_SAID]}" if said else self.cause
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""

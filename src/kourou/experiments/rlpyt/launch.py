@@ -17,7 +17,7 @@ from typing import Any
 
 from kourou.experiments.describe.runs import RunSpec, setting_id
 from kourou.experiments.describe.variants import save_variant, to_dotted
-from kourou.experiments.failures import DescriptionError
+from kourou.experiments.failures import AffinityError, DescriptionError
 from kourou.experiments.journal.run_folder import RunLogs
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.rlpyt.affinity import RunAffinity, all_cpus
@@ -150,6 +150,8 @@ class LaunchedExperiment(ProcessEvents):
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         del name, attempt
+        if exit.cause:  # what the process itself could not say, such as that there is no such interpreter
+            self._logs.write(f"kourou: {exit.cause}", "stderr")
         self.returncode = exit.code if exit.code is not None else -(exit.signal or 0)
         self._logs.close()
         self._ended.set()
@@ -169,8 +171,9 @@ def launch_experiment(  # noqa: PLR0913, PLR0917 - rlpyt's arguments
     """Start a single run in one slot, and return at once. The arguments are those of :func:`run_experiments`.
 
     Raises:
-        AffinityError: the code means nothing, or more cores than there are.
+        AffinityError: the code means nothing, or more cores than there are; or it has no such slot.
     """
+    prepend_run_slot(run_slot, affinity_code)  # refuses a slot that there is not
     folder = Path(log_dir).absolute()
     python = python_executable or sys.executable
     command = [python, str(script), _SLOT, str(folder), str(run_ID), *map(str, args)]
@@ -205,6 +208,8 @@ def _slots_of_code(
 ) -> tuple[tuple[Slot, ...], Callable[[ProcessSpec, PreparedRun | None, Slot], ProcessSpec]]:
     """The slots of a code, and what turns a run's command into that of its slot."""
     codes = [prepend_run_slot(i, affinity_code) for i in range(get_n_run_slots(affinity_code))]
+    if not codes:
+        raise AffinityError(f"affinity code {affinity_code!r} has no slot: one run takes more than the machine has")
     affinities = [fit_affinity(code) for code in codes]
     slots = tuple(  # also where set_affinity is off, which keeps runs from pinning their own processes
         Slot(index=i, cpus=all_cpus(affinity), threads=max(1, len(set(all_cpus(affinity)))))

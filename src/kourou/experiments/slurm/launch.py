@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import asking_slurm
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.requests import take_requests
@@ -22,6 +22,7 @@ from kourou.experiments.slurm.manifest import Manifest
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.script import RunSubmission, submissions
 from kourou.experiments.slurm.watch import SlurmWatch, runs_in_slurm
+from kourou.experiments.sweep.begun import check_begun
 from kourou.experiments.sweep.dry_run import unfinished_runs
 from kourou.experiments.sweep.launch import (
     Rerun,
@@ -75,7 +76,7 @@ def run_slurm_sweep(
     """
     check_rerun(rerun)
     slurm = slurm or SlurmOptions()
-    prepared = _prepared(runs, slurm)
+    prepared = _prepared(runs, folder, slurm)
     top = open_sweep(folder)
     with locked_journal(top) as journal:
         end_leftovers(top, journal)
@@ -99,13 +100,13 @@ def plan_slurm_sweep(
     Nothing is written, and Slurm is asked for its MaxArraySize at most.
     """
     slurm = slurm or SlurmOptions()
-    chosen = [run for run, _ in unfinished_runs(_prepared(runs, slurm), folder, rerun)]
+    chosen = [run for run, _ in unfinished_runs(_prepared(runs, folder, slurm), folder, rerun)]
     return _submissions(chosen, Path(folder).absolute(), "LAUNCH", slurm)
 
 
-def _prepared(runs: Sequence[RunSpec], slurm: SlurmOptions) -> list[PreparedRun]:
+def _prepared(runs: Sequence[RunSpec], folder: str | os.PathLike[str], slurm: SlurmOptions) -> list[PreparedRun]:
     python = sys.executable if slurm.template is None else "python"  # a template chooses it
-    return prepare(check_runs(runs), python=python)
+    return prepare(check_begun(runs, folder), python=python)
 
 
 def _submissions(chosen: Sequence[PreparedRun], top: Path, launch_id: str, slurm: SlurmOptions) -> list[RunSubmission]:

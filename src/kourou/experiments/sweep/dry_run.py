@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kourou.experiments.describe.runs import RunSpec, check_runs
-from kourou.experiments.journal.journal import JOURNAL_FILE, read_launches, read_records
-from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
+from kourou.experiments.describe.runs import RunSpec
+from kourou.experiments.journal.looking import known_records
+from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.sweep.begun import check_begun
 from kourou.experiments.sweep.free_memory import Memory
 from kourou.experiments.sweep.launch import AnyRun, Rerun, check_rerun, should_run
 from kourou.experiments.sweep.prepared import PreparedRun, prepare, process_spec
@@ -61,7 +59,7 @@ def plan_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     top = Path(folder).absolute()
     pool, taken = SlotPool(slots, share.parallel), list[Slot]()
     planned = []
-    for run, record in unfinished_runs(prepare(check_runs(runs)), top, rerun):
+    for run, record in unfinished_runs(prepare(check_begun(runs, top)), top, rerun):
         if not pool.has_room:
             pool.release(taken.pop(0))
         taken.append(pool.acquire())
@@ -81,34 +79,6 @@ def unfinished_runs(
     known = known_records(Path(folder).absolute())
     listed = [(run, known.get(run.run_id)) for run in runs]
     return [(run, rec) for run, rec in listed if should_run(rec.state if rec else RunState.PENDING, rerun)]
-
-
-def known_records(folder: Path) -> dict[str, RunRecord]:
-    """What a sweep's journal says, if there is one."""
-    with _copied_journal(folder) as copy:
-        known = {} if copy is None else read_records(copy)
-    # Whoever launched them is dead, or the launch would be refused.
-    return {run_id: without_launcher(record) for run_id, record in known.items()}
-
-
-def last_backend(folder: Path) -> str:
-    """The backend of a sweep's latest launch; empty: it was never launched."""
-    with _copied_journal(folder) as copy:
-        launches = [] if copy is None else read_launches(copy)
-    return launches[-1].backend if launches else ""
-
-
-@contextlib.contextmanager
-def _copied_journal(folder: Path) -> Iterator[Path | None]:
-    """A folder with a copy of a sweep's journal, if it has one: looking into the original may write to it."""
-    if not (folder / JOURNAL_FILE).exists():
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="kourou-") as copy:
-        for file in folder.glob(f"{JOURNAL_FILE}*"):
-            if not file.name.endswith("-shm"):
-                shutil.copy(file, copy)
-        yield Path(copy)
 
 
 def _planned(

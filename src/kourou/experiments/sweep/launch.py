@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from kourou import errors
-from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import SweepInterrupted, check_word
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.known_sweeps import remember
 from kourou.experiments.journal.run_folder import own_folder, write_json
 from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.sweep.begun import check_begun
 from kourou.experiments.sweep.free_memory import GpuGate, Memory
 from kourou.experiments.sweep.leftovers import end_leftovers
 from kourou.experiments.sweep.prepared import PreparedRun, prepare
@@ -165,13 +166,14 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         StopRequested: a node launched it, and is to stop; all runs have ended.
     """
     check_rerun(rerun)
-    specs = check_runs(runs)
+    specs = check_begun(runs, folder)
     share, memory = share or Share(), memory or Memory.of_this_process()
     if on is not None:
         make_supervisor, slots = _hosts_of(on, share, len(specs))
     elif slots is None:
         slots = make_slots(share, inventory or Inventory.of_this_process(with_gpus=share.gives_gpus), memory)
     gate = None if share.gpu_memory_bytes is None else GpuGate(share.gpu_memory_bytes, memory)
+    pool = SlotPool(slots, share.parallel, gate)
     prepared = prepare(specs)
     top = open_sweep(folder)
     launch_id = new_launch_id(top)
@@ -185,7 +187,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
             top,
             journal,
             chosen,
-            SlotPool(slots, share.parallel, gate),
+            pool,
             options or SweepOptions(),
             launch_id=launch_id,
             provenance=lambda: Provenance.of_this_process(launch_id),

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from kourou.experiments.describe.runs import RunSpec
+from kourou.experiments.journal.looking import known_records
 from kourou.experiments.journal.run_records import RunRecord, RunState
-from kourou.experiments.sweep.dry_run import PlannedStart, known_records
+from kourou.experiments.sweep.dry_run import PlannedStart
 from kourou.experiments.sweep.launch import Rerun, SweepOutcome, should_run
 from kourou.runtime.files.nonblocking_stream import say
 
@@ -42,7 +43,7 @@ class LineReporter:
             self._done += 1
             self._ended.add(record.run_id)
             took = f" in {record.duration_s:.1f} s" if record.duration_s is not None else ""
-            cause = "" if record.state is RunState.SUCCEEDED else f": {record.cause} (logs: {record.folder})"
+            cause = "" if record.state is RunState.SUCCEEDED else f": {record.how_it_ended} (logs: {record.folder})"
             self._say(record, f"{record.state}{took}{cause}")
 
     def _say(self, record: RunRecord, what: str) -> None:
@@ -57,7 +58,7 @@ def summary(outcome: SweepOutcome) -> str:
     states = outcome.to_dict()["states"]
     counted = ", ".join(f"{count} {state.lower()}" for state, count in states.items()) or "no runs"
     lines = [f"{outcome.folder.name}: {counted}{_STOPPED.get(outcome.stopped, '')}"]
-    lines += [f"  {record.name} {record.cause}; logs: {record.folder}" for record in outcome.failed[:_MOST_TOLD]]
+    lines += [f"  {record.name} {record.how_it_ended}; logs: {record.folder}" for record in outcome.failed[:_MOST_TOLD]]
     if len(outcome.failed) > _MOST_TOLD:
         lines.append(f"  and {len(outcome.failed) - _MOST_TOLD} more")
     if outcome.failed and outcome.stopped != "interrupted":

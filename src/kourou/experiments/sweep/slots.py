@@ -182,9 +182,15 @@ def _cpu_sets(share: Share, cpus: Sequence[int]) -> list[tuple[int, ...]] | None
 
 
 class SlotPool:
-    """The slots that are free. A run goes where its GPU has most room, so that half a load is spread over all GPUs."""
+    """The slots that are free. A run goes where its GPU has most room, so that half a load is spread over all GPUs.
+
+    Raises:
+        PlanError: there are none, so that no run could ever start.
+    """
 
     def __init__(self, slots: Sequence[Slot], parallel: int | None = None, gate: GpuGate | None = None) -> None:
+        if not slots:
+            raise errors.PlanError("there is no slot for any run: slots has none")
         self._free = {slot.index: slot for slot in slots}
         self._taken: dict[int, Slot] = {}
         self._parallel = min(parallel or len(slots), len(slots))

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kourou import errors
-from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.journal.journal import Journal, declare, locked_journal
 from kourou.experiments.journal.run_records import RunRecord
 from kourou.experiments.results.results import declaration
+from kourou.experiments.sweep.begun import check_begun
 from kourou.experiments.sweep.dry_run import unfinished_runs
 from kourou.experiments.sweep.launch import (
     Rerun,
@@ -68,8 +69,9 @@ def plan_template_sweep(
     runs: Sequence[RunSpec], folder: str | os.PathLike[str], template: str, *, rerun: Rerun = "lost"
 ) -> list[tuple[RunSpec, list[str]]]:
     """What :func:`run_template_sweep` would call, run by run; nothing is written."""
-    argv = {run.run_id: fill_template(template, run) for run in check_runs(runs)}
-    return [(run, argv[run.run_id]) for run, _ in unfinished_runs(runs, folder, rerun)]
+    specs = check_begun(runs, folder)
+    argv = {run.run_id: fill_template(template, run) for run in specs}
+    return [(run, argv[run.run_id]) for run, _ in unfinished_runs(specs, folder, rerun)]
 
 
 def run_template_sweep(
@@ -91,7 +93,7 @@ def run_template_sweep(
         SweepBusy: another process runs this sweep.
     """
     check_rerun(rerun)
-    specs = check_runs(runs)
+    specs = check_begun(runs, folder)
     argv = {run.run_id: fill_template(template, run) for run in specs}
     top = open_sweep(folder)
     notify = on_change or (lambda _: None)
