@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,8 @@ def test_agents_of_a_plan_that_was_submitted_wait_for_their_launcher(tmp_path: P
     agents = waiting_agents(plan.folder, allocation)
     # When it does
     again = RunFolder(plan.folder.name, tmp_path, again=True, agents_wait=True)
-    run = RunBuilder(plan.load(), again, None, allocation=allocation).build()
+    with contextlib.ExitStack() as undo:
+        run = RunBuilder(plan.load(), again, None, allocation=allocation).build(None, undo)
     # Then it is they that call, and end with it
     run.wait()
     assert {node.host for node in run.nodes.values()} == {"local-0", "local-1"}

@@ -207,6 +207,36 @@ def test_ctrl_c_during_user_code_raises_there_and_stops_the_program(launch_type,
     assert marked(runs_dir) == []
 
 
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+@pytest.mark.parametrize("moment", ["just before", "just after"])
+def test_ctrl_c_while_a_program_is_launched_stops_it(moment, launch_type, tmp_path, runs_dir):
+    # Given a launcher that gets Ctrl-C, within lp.launch, just before its nodes are started, or just after
+    source = (
+        NODES
+        + f"""
+    from kourou.runtime.launch.director import Director
+
+    def start(director, launcher, really=Director.start):
+        if {moment!r} == "just after":
+            really(director, launcher)
+        signal.raise_signal(signal.SIGINT)
+        if {moment!r} == "just before":
+            really(director, launcher)
+
+    Director.start = start
+    lp.launch(make(careful), {launch_type!r}, stop_timeline=quick)
+    """
+    )
+    # When it is launched, Then it ends, with its nodes, as if Ctrl-C had come a moment later
+    with Script(tmp_path, source) as launcher:
+        assert launcher.end() == 130
+        assert "Traceback" not in launcher.errors
+        assert "failed" not in launcher.errors
+    assert marked(runs_dir) == []
+    [run] = find_runs(runs_dir)
+    assert (run.state, run.status().stop_reason) == (RunState.INTERRUPTED, "interrupted by Ctrl-C")
+
+
 def test_a_launcher_that_catches_ctrl_c_goes_on_after_the_program(tmp_path):
     # Given a launcher that catches what wait raises.
     source = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import pickle
 import signal
 import sys
@@ -11,6 +13,7 @@ from typing import cast
 import pytest
 
 from kourou import errors
+from kourou.runtime.interpreter import thread_interrupts
 from kourou.runtime.stopping import exit_signals
 
 
@@ -56,7 +59,8 @@ def own_handler():
 
 def watched():
     run = FakeRun()
-    exit_signals.watch(run)
+    with exit_signals.beginning(run):
+        pass
     return run
 
 
@@ -162,3 +166,69 @@ def test_a_run_of_another_thread_takes_no_handlers(own_handler):
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGINT) is own_handler
+
+
+class BeginsAndIsInterrupted(FakeRun):
+    """A run that gets a Ctrl-C while it begins, at one of the moments at which the interpreter looks for signals.
+
+    These are where a function begins or goes on, and after a call.
+    """
+
+    def __init__(self, moment):
+        super().__init__()
+        self.begun = False
+        self.raised = None
+        self._moments = itertools.count()
+        self._moment = moment
+        sys.setprofile(self._profile)
+        try:
+            with exit_signals.beginning(self):
+                self.begun = True
+        except KeyboardInterrupt as error:
+            self.raised = type(error)
+        finally:
+            sys.setprofile(None)
+
+    def _profile(self, frame, event, arg):
+        if (
+            event in {"call", "c_return"}
+            and frame.f_code.co_filename in {exit_signals.__file__, thread_interrupts.__file__}
+            and next(self._moments) == self._moment
+        ):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_at_any_moment_leaves_no_run_that_only_half_began(own_handler):
+    seen = set()
+    for moment in itertools.count():
+        # Given a run that begins, When Ctrl-C comes at one of the moments of that
+        exit_signals.restore_if_idle()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run = BeginsAndIsInterrupted(moment)
+        # Then it has begun, and stops, or was never heard of
+        assert run.begun is (run in exit_signals._runs), moment
+        run.ended = True
+        seen.add((run.raised, tuple(run.codes)))
+        if run.raised is None:
+            break
+    assert seen == {(KeyboardInterrupt, ()), (errors.Interrupted, ((130, True),)), (None, ())}
+
+
+def test_a_run_that_could_not_begin_is_nobody_s(own_handler):
+    run = FakeRun()
+    with pytest.raises(RuntimeError), exit_signals.beginning(run):
+        raise RuntimeError("can't start new thread")
+    signal.raise_signal(signal.SIGTERM)
+    assert run.codes == []
+    assert own_handler.seen == [signal.SIGTERM]
+
+
+def test_a_stop_of_the_node_that_launches_comes_when_the_run_has_begun(own_handler):
+    run, begun = FakeRun(), False
+    with contextlib.suppress(errors.StopRequested):
+        with exit_signals.beginning(run):
+            thread_interrupts.interrupt_thread(threading.current_thread())
+            begun = True
+        pytest.fail("the stop was lost")
+    assert begun
+    assert run in exit_signals._runs

@@ -12,7 +12,7 @@ from kourou.runtime.plan.launch_type import launch_type_from
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kourou.runtime.graph.program import Program
     from kourou.runtime.graph.resources import PythonProcess
@@ -82,7 +82,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         MissingExtra: ``tmux_session`` needs the extra ``tmux``, and ``log_to`` that of its name.
     """
     context.check_launch()
-    with _supervisor_ahead(launch_type) as supervisor:
+    with contextlib.ExitStack() as undo:
+        supervisor = _supervisor_ahead(launch_type, undo)
         with importing():  # while a zygote imports what nodes need
             from kourou.runtime.launch import launching  # noqa: PLC0415 - see above
             from kourou.runtime.launch.resuming import find_resumed  # noqa: PLC0415 - likewise
@@ -107,30 +108,31 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
         if resumed is not None:
             resumed.check(plan)
         with importing():
-            run = launching.build_run(plan, recipe, resumed, run_dir, on_node_exit, setups, exporters, supervisor)
+            run = launching.build_run(
+                plan, recipe, resumed, run_dir, on_node_exit, setups, exporters, supervisor=supervisor, undo=undo
+            )
     if test_case is not None:
         test_case.addCleanup(run.stop)
     return run
 
 
-@contextlib.contextmanager
-def _supervisor_ahead(launch_type: LaunchType | EngineOptions | str | None) -> Iterator[Supervisor | None]:
+def _supervisor_ahead(
+    launch_type: LaunchType | EngineOptions | str | None, undo: contextlib.ExitStack
+) -> Supervisor | None:
     """Of nodes that will be processes of this host: it starts what they are forked from before anything else is done.
 
-    Should the body raise, it ends.
+    ``undo`` ends it.
     """
-    supervisor = None
-    with contextlib.suppress(errors.PlanError):  # which compiling raises
-        kind = launch_type_from(launch_type)
-        if not kind.threads and not kind.hosts:
-            with importing():
-                from kourou.runtime.process.supervisor import Supervisor  # noqa: PLC0415 - others need none of it
-
-            supervisor = Supervisor()
-            supervisor.start_ahead()
     try:
-        yield supervisor
-    except BaseException:
-        if supervisor is not None:
-            supervisor.close()
-        raise
+        kind = launch_type_from(launch_type)
+    except errors.PlanError:  # which compiling raises
+        return None
+    if kind.threads or kind.hosts:
+        return None
+    with importing():
+        from kourou.runtime.process.supervisor import Supervisor  # noqa: PLC0415 - others need none of it
+
+    supervisor = Supervisor()
+    undo.callback(supervisor.close)
+    supervisor.start_ahead()
+    return supervisor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -84,7 +85,7 @@ def set_up(plan: LaunchPlan, *sources: Callable[[], object] | PythonProcess | No
     return setups
 
 
-def build_run(
+def build_run(  # noqa: PLR0913 - what is there before it
     plan: LaunchPlan,
     recipe: Recipe,
     resumed: Resumed | None,
@@ -92,9 +93,11 @@ def build_run(
     on_node_exit: ExitCallback | None,
     setups: Sequence[Callable[[], object]],
     log_to: Sequence[str],
+    *,
     supervisor: Supervisor | None,
+    undo: contextlib.ExitStack,
 ) -> Run:
-    """Make the run's folder, and start everything. The supervisor is the run's from then on."""
+    """Make the run's folder, and start everything; from then on ``undo`` is empty, and the supervisor the run's."""
     if resumed is None:
         folder, incarnation = RunFolder(new_run_id(plan.program), run_dir), 1
     else:
@@ -110,7 +113,7 @@ def build_run(
     from kourou.runtime.launch.run_builder import RunBuilder  # noqa: PLC0415 - see above
 
     builder = RunBuilder(plan, folder, on_node_exit, setups, log_to, incarnation=incarnation, processes=processes)
-    return builder.build(recipe)
+    return builder.build(recipe, undo)
 
 
 def the_program(programs: Any) -> Program:

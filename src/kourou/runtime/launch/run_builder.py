@@ -118,24 +118,31 @@ class RunBuilder:
         self._resources.callback(output.close)  # last of all, since it may take a moment
         return output
 
-    def build(self, recipe: Recipe | None = None) -> Run:
-        """Start everything; on an error, give back what was taken.
+    def build(self, recipe: Recipe | None, undo: contextlib.ExitStack) -> Run:
+        """Start everything.
 
         Args:
             recipe: what the plan was made of; None where it is not here, and nodes are no threads.
+            undo: gives back, at its end, what was taken, unless the run has begun: then it is empty.
         """
-        program = recipe.program if recipe is not None else None
+        undo.callback(self._resources.close)
         self._resources.callback(self._folder.close)
         self._resources.callback(self._logs.close)
         self._resources.callback(close_files, self._metrics_dir)
+        run, launcher = self._make_run(recipe)
+        with exit_signals.beginning(run):
+            if (node := context.current_node()) is not None:
+                self._resources.enter_context(run.ending_with(node))
+            self._director.start(launcher)
+            undo.pop_all()  # the director's end gives it back
+        return run
+
+    def _make_run(self, recipe: Recipe | None) -> tuple[Run, Launcher]:
+        program = recipe.program if recipe is not None else None
         make_room_for_nodes(len(self._plan.nodes))
-        try:
-            launcher = self._launcher(program)
-            if self._plan.terminal == TMUX_SESSION:
-                open_session(self._folder.path, self._windows(self._plan.nodes))
-        except BaseException:
-            self._resources.close()
-            raise
+        launcher = self._launcher(program)
+        if self._plan.terminal == TMUX_SESSION:
+            open_session(self._folder.path, self._windows(self._plan.nodes))
         self._elastic = Elastic(
             self._plan,
             recipe,
@@ -147,7 +154,6 @@ class RunBuilder:
         )
         self._resources.callback(self._elastic.close)
         self._resources.callback(self._entries.clear)
-        run = Run(self._elastic, self._coordinator, self._director, self._folder, self._incarnation)
         self._bind(program.iterate_members() if program is not None else ())
         self._bind_this_process()
         if self._log_to:
@@ -157,11 +163,7 @@ class RunBuilder:
                 Path(self._metrics_dir), self._log_to, run=self._folder.run_id, program=self._plan.program
             )
             self._resources.callback(export.close)
-        exit_signals.watch(run)
-        if (node := context.current_node()) is not None:
-            self._resources.enter_context(run.ending_with(node))
-        self._director.start(launcher)
-        return run
+        return Run(self._elastic, self._coordinator, self._director, self._folder, self._incarnation), launcher
 
     def _bind(self, nodes: Iterable[Node]) -> None:
         for node in nodes:

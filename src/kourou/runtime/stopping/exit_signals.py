@@ -25,6 +25,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
+from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.shown import shown
 
 InterruptedT = TypeVar("InterruptedT", bound=errors.Interrupted)
@@ -77,6 +78,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 _runs: list[Interruptible] = []
 _handlers = SignalHandlers()
 _waiting: list[Interruptible] = []
+_held: list[int] | None = None  # signals that come while the main thread begins a run; None: it does not
 _failures: list[str] = []
 _at_exit_registered = False
 _exit_code: Any = None
@@ -84,21 +86,43 @@ _failed_because = ""
 _sys_exit = sys.exit
 
 
-def watch(run: Interruptible) -> None:
-    """Let Ctrl-C stop a run, and the interpreter's exit wait for it.
+@contextlib.contextmanager
+def beginning(run: Interruptible) -> Iterator[None]:
+    """In the body a run begins; from then on Ctrl-C stops it, and the interpreter's exit waits for it.
 
-    Signal handlers can be installed from the main thread only; launched from another one, a program is still waited
-    for (or, after an error, stopped) at exit.
+    What would tear the calling thread out of the body comes at its end: nothing would ever end a run that only half
+    began. Signal handlers can be installed from the main thread only; launched from another one, a program is still
+    waited for (or, after an error, stopped) at exit.
     """
+    global _held  # noqa: PLW0603 - of the main thread
+    in_main = threading.current_thread() is threading.main_thread()
+    held: list[int] = []
+    with shielded():
+        if in_main:
+            _held = held
+        try:
+            _watch(run, in_main=in_main)
+            yield
+        except BaseException:
+            if run in _runs:
+                _runs.remove(run)
+            raise
+        finally:
+            if in_main:
+                _held = None
+        if held:
+            signal.raise_signal(held[0])
+
+
+def _watch(run: Interruptible, *, in_main: bool) -> None:
     global _at_exit_registered  # noqa: PLW0603 - once in a process
-    _runs[:] = [other for other in _runs if not other.ended or other.finish_at_exit() is not None]
-    _runs.append(run)
     if not _at_exit_registered:
-        _at_exit_registered = True
         _register_at_exit()
-    sys.exit = _exit
-    if threading.current_thread() is threading.main_thread():
+        _at_exit_registered = True
+    if in_main:
         _take_signals()
+    sys.exit = _exit
+    _runs[:] = [*(other for other in _runs if not other.ended or other.finish_at_exit() is not None), run]
 
 
 def _take_signals() -> None:
@@ -154,6 +178,9 @@ def _exit(status: Any = None, /) -> NoReturn:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _held is not None:
+        _held.append(number)
+        return
     live = [run for run in _runs if not run.ended]
     if not live:
         _forward(number, frame)

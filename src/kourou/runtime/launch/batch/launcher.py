@@ -55,7 +55,9 @@ def bring_to_life(
     job = system.own_job()
     incarnation = _incarnations(folder) + 1
     again = RunFolder(folder.name, folder.parent, again=True, agents_wait=allocation is not None)
-    run = RunBuilder(plan, again, None, job=job, incarnation=incarnation, keys=keys, allocation=allocation).build()
+    builder = RunBuilder(plan, again, None, job=job, incarnation=incarnation, keys=keys, allocation=allocation)
+    with contextlib.ExitStack() as undo:
+        run = builder.build(None, undo)
     if near_limit is not None:
         near_limit.deliver_to(lambda: run.stop(_NEAR_LIMIT, wait=False))
         await_limit(system, near_limit, getattr(plan.engine, "told_s", 0))
