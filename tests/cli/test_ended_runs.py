@@ -102,7 +102,7 @@ def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(first, launched, tmp
     assert not live.found.path.exists()
 
 
-@pytest.mark.parametrize("trace", ["output.log", "metrics.jsonl", "checkpoints/learner/0"])
+@pytest.mark.parametrize("trace", ["output.log", "output.log.1", "metrics.jsonl", "checkpoints/learner/0"])
 def test_a_run_without_a_last_word_has_ended_when_it_last_left_a_trace(trace):
     """As after a power cut: neither its launcher nor a zygote could tell."""
     lp.launch(programs.make_short(), "test_mt").wait()

@@ -1,9 +1,12 @@
-"""A file that only grows, line by line, and whose disk may be full."""
+"""A file that grows line by line, up to a size where another one takes its place, and whose disk may be full."""
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
+
+from kourou.runtime.files.rotation import Rotation, open_to_append
 
 LONGEST_LINE = 1 << 16
 """Longer lines of nodes are cut in pieces, so that one who prints no newline costs no memory."""
@@ -17,18 +20,24 @@ class AppendFile:
 
     Args:
         errors: what becomes of text that is no UTF-8.
+        rotation: how it is rotated, by this process only; None: never.
 
     Raises:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, errors: str) -> None:
+    def __init__(self, path: Path, *, errors: str, rotation: Rotation | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._path, self._rotation = path, rotation
+        self._descriptor = open_to_append(path)
         self._errors = errors
         self._torn = _is_torn(path)  # the last line was written in part, by this process or one before
+        self._size = os.fstat(self._descriptor).st_size
+        self._most: float = rotation.max_bytes if rotation else math.inf
         self.error: OSError | None = None
         """Why a line was lost, if the system said so."""
+        self.rotation_error: OSError | None = None
+        """Why it was not rotated, and grows."""
 
     def append(self, line: str) -> bool:
         """Write a line, given without its newline. False when it is lost, or a part of it."""
@@ -38,6 +47,8 @@ class AppendFile:
             data = f"{line}\n".encode(errors=self._errors)
         except UnicodeEncodeError:  # halves of UTF-16's pairs, which stand for no byte
             data = f"{line}\n".encode(errors="backslashreplace")
+        if self._size and self._size + len(data) > self._most:
+            self._rotate()
         if self._torn:
             data = b"\n" + data
         try:
@@ -45,8 +56,22 @@ class AppendFile:
         except OSError as error:
             self.error = error
             return False
+        self._size += written
         self._torn = written < len(data)
         return not self._torn
+
+    def _rotate(self) -> None:
+        assert self._rotation is not None  # noqa: S101 - else it may have any size
+        self._most = math.inf  # a finaliser may print in the middle of it
+        try:
+            descriptor = self._rotation.rotate(self._path)
+        except OSError as error:  # it grows, and is tried again when it has grown by as much
+            self.rotation_error = error
+            self._most = self._size + self._rotation.max_bytes
+            return
+        os.close(self._descriptor)
+        self._descriptor, self._size, self._torn = descriptor, 0, False
+        self._most = self._rotation.max_bytes
 
     def close(self) -> None:
         """Close it; later lines are lost. Idempotent."""

@@ -1,10 +1,14 @@
-"""A file that grows: its end, and what is added to it."""
+"""A file that grows, and may be rotated: its end, and what is added to it."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
+from typing import IO
+
+from kourou.runtime.files.rotation import generations, open_if_same
 
 _LINES_BYTES = 1 << 22  # of whole lines at once
 
@@ -20,39 +24,74 @@ def tail(path: str | os.PathLike[str], most_bytes: int) -> bytes:
 
 
 class GrowingFile:
-    """What is added to a file, once each; also before there is one.
+    """What is added to a file, once each; also before there is one, and while it is rotated.
 
     Args:
         path: the file.
-        offset: where to begin, in bytes.
+        offset: where to begin, in bytes; with 0 backups of the file come first.
     """
 
     def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
         self._path = Path(path)
+        self._inode = self._inode_now() if offset else None  # of the file that is read, whatever its name is by now
         self._offset = offset
+
+    def begin(self, inode: int, offset: int) -> None:
+        """Go on from there, in the file or one of its backups."""
+        self._inode, self._offset = inode, offset
 
     def read(self) -> bytes:
         """All that was added."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
-        except OSError:
-            return b""
-        self._offset += len(data)
-        return data
+        parts = []
+        with contextlib.suppress(OSError):
+            while True:
+                file, newer = self._open()
+                with file:
+                    file.seek(self._offset)
+                    parts.append(file.read())
+                self._offset += len(parts[-1])
+                if newer is None:
+                    break
+                self.begin(newer, 0)
+        return b"".join(parts)
 
     def read_lines(self) -> bytes:
         """Whole lines that were added; a part of them, where there are many."""
         size = _LINES_BYTES
         while True:
             try:
-                with self._path.open("rb") as file:
+                file, newer = self._open()
+                with file:
                     data = os.pread(file.fileno(), size, self._offset)
             except OSError:
                 return b""
             lines = data[: data.rfind(b"\n") + 1]
-            if lines or len(data) < size:
-                self._offset += len(lines)
+            self._offset += len(lines)
+            if not lines and len(data) == size:
+                size *= 2  # a line longer than that
+            elif lines or newer is None:
                 return lines
-            size *= 2  # a line longer than that
+            else:
+                self.begin(newer, 0)
+
+    def _open(self) -> tuple[IO[bytes], int | None]:
+        """Open the file that is read, and tell which one follows it; if one does, nothing is added to it any more."""
+        while True:
+            now = self._inode_now()
+            found = {now: self._path} if now is not None and now == self._inode else generations(self._path)
+            if not found:
+                raise FileNotFoundError(self._path)
+            newest_first, inode = list(found), self._inode
+            if inode is None or inode not in found:  # nothing was read so far, or it is gone
+                inode = newest_first[-1]
+                self.begin(inode, self._offset if len(found) == 1 else 0)  # without backups it is the same one
+            file = open_if_same(found[inode], inode)
+            if file is not None:
+                place = newest_first.index(inode)
+                return file, newest_first[place - 1] if place else None
+
+    def _inode_now(self) -> int | None:
+        try:
+            return self._path.stat().st_ino
+        except OSError:
+            return None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from kourou.runtime.files.growing_file import tail
+from kourou.runtime.files.growing_file import GrowingFile, tail
+from kourou.runtime.files.rotation import backup, generations, open_if_same
 
 _BLOCK_BYTES = 1 << 16
 _LAST_LINE_BYTES = 1 << 14
@@ -32,34 +33,35 @@ class LogFile:
     def __init__(self, path: Path, keep: Callable[[LogLine], bool] = lambda _: True) -> None:
         self._path = path
         self._keep = keep
-        self._offset = 0
+        self._added = GrowingFile(path)
 
     def skip_to_last(self, count: int) -> None:
         """Let :meth:`read` begin with the last ``count`` lines that are wanted."""
-        try:
-            with self._path.open("rb") as file:
-                self._offset = self._offset_of_last(file, count)
-        except FileNotFoundError:
-            return
+        left = count
+        for inode, path in generations(self._path).items():
+            file = open_if_same(path, inode)
+            if file is None:  # it was rotated meanwhile
+                self.skip_to_last(count)
+                return
+            with file:
+                offset, left = self._offset_of_last(file, left)
+            self._added.begin(inode, offset)
+            if not left:
+                return
 
     def read(self) -> Iterator[LogLine]:
-        """The lines that were added since the last reading, unfinished ones left out."""
-        try:
-            file = self._path.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            file.seek(self._offset)
-            for raw in file:
-                if not raw.endswith(b"\n"):
-                    return
-                self._offset += len(raw)
+        """The lines that were added since the last reading, unfinished ones left out; to be taken to the last one."""
+        while lines := self._added.read_lines():
+            for raw in lines.split(b"\n"):
                 line = _parse(raw)
                 if line is not None and self._keep(line):
                     yield line
 
-    def _offset_of_last(self, file: IO[bytes], count: int) -> int:
-        """Where the last ``count`` wanted lines begin; the file is read backwards, block by block."""
+    def _offset_of_last(self, file: IO[bytes], count: int) -> tuple[int, int]:
+        """Where the last ``count`` wanted lines begin, and how many of them there are not.
+
+        The file is read backwards, block by block.
+        """
         position = file.seek(0, io.SEEK_END)
         rest = b""
         while position > 0 and count > 0:
@@ -76,24 +78,23 @@ class LogFile:
                 if line is not None and self._keep(line):
                     count -= 1
                     if count == 0:
-                        return begin
+                        return begin, 0
                 begin -= 1
             rest = first
-        if count > 0:
-            return 0
-        return file.seek(0, io.SEEK_END)
+        return 0 if count > 0 else file.seek(0, io.SEEK_END), count
 
 
 def last_line(path: Path, passing_over: re.Pattern[str] | None = None) -> str:
     """The last line of a node's log that is not empty, and does not begin with that pattern; "" without one."""
-    lines = tail(path, _LAST_LINE_BYTES).split(b"\n")
+    end = tail(path, _LAST_LINE_BYTES) or tail(backup(path, 1), _LAST_LINE_BYTES)  # it was rotated just now
+    lines = end.split(b"\n")
     texts = (line.decode(errors="replace") for line in reversed(lines))
     told = (text for text in texts if passing_over is None or not passing_over.match(text))
     return next((text.strip() for text in told if text.strip()), "")
 
 
 def _parse(raw: bytes) -> LogLine | None:
-    parts = raw.rstrip(b"\n").split(b"\t", 2)
+    parts = raw.split(b"\t", 2)
     if len(parts) != 3:  # noqa: PLR2004 - time, node, text
         return None
     time, node, text = (part.decode(errors="replace") for part in parts)

@@ -15,6 +15,7 @@ from kourou.runtime.context.children_control import ChildServer, SharedControl, 
 from kourou.runtime.control.coordinator import Coordinator, NodeControl
 from kourou.runtime.files.descriptors import make_room_for_nodes
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, RunFolder
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.launch.director import Director
@@ -79,7 +80,12 @@ class RunBuilder:
         self._scratch: ScratchFolder | None = None
         self._child_server: ChildServer | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        self._logs = NodeLogs(folder.log_file, Terminal(self._output()), merged=folder.path / MERGED_LOG)
+        self._logs = NodeLogs(
+            folder.log_file,
+            Terminal(self._output()),
+            merged=folder.path / MERGED_LOG,
+            rotation=Rotation.from_environment(),
+        )
         self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
         self._coordinator = self._make_coordinator()
         self._facts = FolderFacts(

@@ -296,7 +296,7 @@ class FoundRun:
 
 def _last_written(folder: Path) -> float | None:
     """When the run last left a trace: an event, a line, a number, a checkpoint; or its zygote saw its launcher go."""
-    traces = (EVENTS_FILE, MERGED_LOG, METRICS_FILE, "zygote-*.log", f"{CHECKPOINTS}/*/*")
+    traces = (EVENTS_FILE, f"{MERGED_LOG}*", METRICS_FILE, "zygote-*.log", f"{CHECKPOINTS}/*/*")
     found = [path for trace in traces for path in folder.glob(trace)]
     return max((path.lstat().st_mtime for path in found), default=None)
 

@@ -17,11 +17,14 @@ from kourou.runtime.context import context
 from kourou.runtime.files.append_file import AppendFile
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream, warn
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.output.line_splitter import LineSplitter
 
 MERGED_LOG = "output.log"
 """In a run's folder: what all nodes printed, in order; lines of ``time``, node and text with tabs between them."""
 
+_LOST = "cannot write {}: {}. What nodes print is lost"
+_NOT_ROTATED = "cannot rotate {}: {}. It loses nothing, but grows beyond what KOUROU_LOG_MAX_BYTES allows"
 _COLOURS = (36, 33, 32, 34, 35)  # cyan, yellow, green, blue, magenta: readable on dark and on light
 
 
@@ -65,17 +68,24 @@ class Terminal:
 
 
 class NodeLogs:
-    """One log file for each node, one for all of them, and the terminal."""
+    """One log file for each node, one for all of them, and the terminal.
 
-    def __init__(self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path) -> None:
+    Both are kept: the one tells what happened in which order, and whoever prints little is found in the other, however
+    much the rest print.
+    """
+
+    def __init__(
+        self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path, rotation: Rotation | None = None
+    ) -> None:
         self._file_of = file_of
         self._merged = merged
         self._files: dict[Path, AppendFile] = {}
         self._nodes: dict[str, tuple[Path, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
         self._lock = threading.RLock()  # likewise
-        self._unwritten: tuple[Path, OSError | None] | None = None  # a file that lost lines, and why
-        self._has_warned = False
+        self._rotation = rotation or Rotation()
+        self._told: set[str] = set()  # troubles, each once
+        self._untold: tuple[str, ...] = ()
         self.terminal = terminal
 
     def line(self, name: str, text: str) -> None:
@@ -85,12 +95,10 @@ class NodeLogs:
             path, quoted = self._nodes.get(name) or self._register(name)
             self._append(path, text)
             self._append(self._merged, f"{now}\t{quoted}\t{text}")
+            untold, self._untold = self._untold, ()
         self.terminal.line(name, text)
-        if self._unwritten is not None and not self._has_warned:  # not with the lock held: a warning may be a line, too
-            self._has_warned = True
-            path, error = self._unwritten
-            why = with_remedy(error) if error else "the disk may be full"
-            warn("cannot write %s: %s. What nodes print is lost", path, why)
+        for trouble in untold:  # not with the lock held: a warning may be a line, too
+            warn("%s", trouble)
 
     def _now(self) -> str:
         """ISO 8601 in local time; put together once a second, since a node may print many lines in one."""
@@ -109,14 +117,22 @@ class NodeLogs:
     def _append(self, path: Path, line: str) -> None:
         file = self._files.get(path)
         if file is None:
-            try:
-                file = AppendFile(path, errors="surrogateescape")  # a line may quote a file name that is no UTF-8
+            try:  # a line may quote a file name that is no UTF-8
+                file = AppendFile(path, errors="surrogateescape", rotation=self._rotation)
             except OSError as error:
-                self._unwritten = path, error
+                self._note(_LOST, path, error)
                 return
             self._files[path] = file
         if not file.append(line):
-            self._unwritten = path, file.error
+            self._note(_LOST, path, file.error)
+        if file.rotation_error is not None:
+            self._note(_NOT_ROTATED, path, file.rotation_error)
+
+    def _note(self, trouble: str, path: Path, error: OSError | None) -> None:
+        if trouble not in self._told:
+            self._told.add(trouble)
+            why = with_remedy(error) if error else "the disk may be full"
+            self._untold = (*self._untold, trouble.format(path, why))
 
     def close(self) -> None:
         """Close the files."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.cpython import interpreter_options
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.graph.failure_policies import OnFailure, Restart
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.program import Program
@@ -109,6 +110,7 @@ def _check_beforehand(program: object) -> None:
     if not isinstance(program, Program):
         raise errors.PlanError(f"a program is an lp.Program, got {shown(program)}")
     working_folder()  # every run has one, also where no process is to start in it
+    Rotation.from_environment()  # and logs
 
 
 def is_pickled(kind: LaunchType, *, asked: bool | None) -> bool:
