@@ -10,6 +10,7 @@ import types
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from kourou.errors import DeadlineExceeded, KourouError, ServerOverloaded, SignatureError, TableNotFound
@@ -47,6 +48,18 @@ def equal(left: Any, right: Any) -> bool:
         same = type(left) is type(right) and len(left) == len(right)
         return same and all(equal(*pair) for pair in zip(left, right, strict=True))
     return np.asarray(left).dtype == np.asarray(right).dtype and np.array_equal(left, right)
+
+
+def test_small_rows_take_little_memory_of_a_client(serve: Serve, connect: Connect) -> None:
+    # Given a store of flags, which has room for so many of them that even a byte for each would be a gigabyte
+    client = connect(serve(uniform()))
+    before = psutil.Process().memory_info().rss
+    # When a client writes and reads there
+    client.insert({"done": np.array(True)}, {"t": 1.0})
+    (sample,) = client.sample("t")
+    assert sample.data == {"done": True}
+    # Then it does not
+    assert psutil.Process().memory_info().rss - before < 100 << 20
 
 
 def test_what_is_inserted_is_sampled(serve: Serve, connect: Connect) -> None:

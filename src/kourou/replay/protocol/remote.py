@@ -51,7 +51,8 @@ class StoreView:
         self.info = info
         self.arrays = arrays
         rows = max(handle.rows if handle else 0 for handle in info.handles)
-        self._known = np.full(rows // info.length, _UNKNOWN, np.uint8)  # by block
+        # By block, _UNKNOWN at first. Of small rows a store has room for a thousand million, most of which never come.
+        self._known = np.zeros(rows // info.length, np.uint8)
 
     @functools.cached_property
     def files(self) -> list[RowFile | None]:
