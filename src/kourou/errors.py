@@ -38,6 +38,7 @@ A name says what happened (``NodeExited``, ``TableNotFound``), or else what it i
            ├ DeadlineExceeded (TimeoutError)
            ├ CallCancelled
            ├ ServerUnavailable (ConnectionError)  never connected: the call was not sent
+           │  └ RunUnavailable                    … since the run has ended, has not begun, or is suspended
            ├ ConnectionLost (ConnectionError)     the call may have run
            │  ├ NodeExited                        … and will never be answered: the node ended
            │  │  └ NodeRemoved                    … since somebody removed it from the running program
@@ -90,6 +91,7 @@ __all__ = [
     "ReplayError",
     "ResultsError",
     "RpcError",
+    "RunUnavailable",
     "SerializationError",
     "ServerOverloaded",
     "ServerUnavailable",
@@ -395,6 +397,12 @@ class ServerUnavailable(RpcError, ConnectionError):
 
     code = StatusCode.UNAVAILABLE
     _words = "failed to connect to all addresses"
+
+
+class RunUnavailable(ServerUnavailable):
+    """Nobody answers for a run: it has ended, has not begun, is suspended, or is elsewhere."""
+
+    _words = ""  # nothing was connected to
 
 
 class ConnectionLost(RpcError, ConnectionError):

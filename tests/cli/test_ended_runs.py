@@ -51,7 +51,10 @@ def test_a_failed_run_shows_why():
     assert "✗ arsonist/0 raised RuntimeError: the disk is on fire" in shown
     assert kourou("logs", "-", "-n", "1").out == "[arsonist/0] RuntimeError: the disk is on fire\n"
     assert kourou("call", "-", "arsonist", "x").code == 1
-    assert "is not running here (failed)" in kourou("debug", "-", "arsonist").err
+    for words in [("debug", "-", "arsonist"), ("restart", "-", "arsonist"), ("scale", "-", "arsonist=2"), ("trace",)]:
+        refused = kourou(*words).err
+        assert "has ended (failed): kourou logs " in refused
+        assert "failed to connect" not in refused
 
 
 def test_a_node_that_was_restarted_shows_its_attempt():
@@ -97,7 +100,8 @@ def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(first, launched, tmp
     assert stopped.code == 0
     assert "is dead, and nothing of it is left" in stopped.out
     assert live.kourou("logs", "-", "client/0", "-f").out == "client 0 begins\n"
-    assert "is not running here" in live.kourou("debug", "-", "client/0").err
+    for words in [("debug", "-", "client/0"), ("profile", "-", "client/0"), ("metrics",)]:
+        assert "has ended, since its launcher died: kourou logs " in live.kourou(*words).err
     assert live.kourou("clean", "--older-than", "0").code == 0
     assert not live.found.path.exists()
 

@@ -12,10 +12,6 @@ from kourou.runtime.monitoring.stacks import is_far, stacks_of
 
 def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
     """Print where every thread of a node is."""
-    if not found.state.live:
-        raise errors.ServerUnavailable(
-            f"run {found.run_id} is not running here ({found.state}): kourou logs has the rest"
-        )
     with RemoteRun(found) as remote:
         nodes = {node.name: node for node in remote.status().nodes}
         name = choose_node(nodes, word)

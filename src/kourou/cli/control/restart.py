@@ -15,8 +15,6 @@ from kourou.runtime.monitoring.remote_run import RemoteRun, choose_running
 
 def restart_nodes(found: FoundRun, word: str, *, timeout_s: float, as_json: bool) -> None:
     """End the nodes that a word means, have them started again, and wait until they are."""
-    if not found.state.live:
-        raise errors.ServerUnavailable(f"run {found.run_id} is not running here ({found.state})")
     with RemoteRun(found) as remote:
         before = {node.name: node for node in remote.status().nodes}
         names = choose_running(before, word)

@@ -19,8 +19,6 @@ from kourou.runtime.monitoring.remote_run import RemoteRun
 
 def scale_run(found: FoundRun, words: Sequence[str], *, timeout_s: float, as_json: bool) -> None:
     """Let groups have so many nodes, and wait until those that come are ready and those that go have ended."""
-    if not found.state.live:
-        raise errors.ServerUnavailable(f"run {found.run_id} is not running here ({found.state})")
     wanted = [_parsed(word) for word in words]
     asked_at = time.monotonic()
     now: list[NodeRecord] = []

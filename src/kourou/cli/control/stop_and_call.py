@@ -32,7 +32,7 @@ _BARE_WORD = re.compile(r"[A-Za-z_][\w./:@+-]*")
 def stop_run(found: FoundRun, *, timeout_s: float | None, as_json: bool) -> None:
     """Ask a run to end, wait until it has, and say how."""
     if found.state is RunState.ELSEWHERE:
-        raise errors.ServerUnavailable(f"run {found.run_id} was launched on {found.info.host}: stop it there")
+        raise errors.RunUnavailable(f"run {found.run_id} was launched on {found.info.host}: stop it there")
     if found.state is RunState.PENDING:
         found.cancel()
         print_text(f"run {found.run_id} had not begun: its job {found.info.job} was cancelled")

@@ -36,12 +36,10 @@ def serve_metrics(found: FoundRun, port: int | None, collector: str | None) -> N
             say which; None: nowhere.
 
     Raises:
-        ServerUnavailable: the run does not run any more.
+        RunUnavailable: the run does not run any more.
         LaunchError: the port is taken.
         MissingExtra: OpenTelemetry's exporter is not installed.
     """
-    if not found.state.live:
-        raise errors.ServerUnavailable(f"run {found.run_id} has ended")
     with RemoteRun(found) as run, Sampler(found) as sampler:
         if collector is not None:
             _send(run, sampler, collector)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kourou import errors
 from kourou.cli.terminal.output import print_text, tell
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.otel_spans import send_spans
@@ -24,11 +23,9 @@ def trace_run(
     """Let the nodes of a run record what they do, and write it as one trace; or send it to a collector.
 
     Raises:
-        ServerUnavailable: the run does not run any more.
+        RunUnavailable: the run does not run any more.
         NotFound: it has no such nodes.
     """
-    if not found.state.live:
-        raise errors.ServerUnavailable(f"run {found.run_id} has ended: a trace is recorded while a run goes on")
     with RemoteRun(found) as run:
         nodes = run.status().nodes
         names = [node.name for node in nodes]

@@ -32,6 +32,14 @@ from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.status import STATUS_FILE, RunState, RunStatus
 from kourou.runtime.output.node_logs import MERGED_LOG
 
+_NO_ANSWER = {
+    RunState.PENDING: "has not begun: kourou status {run} tells what it waits for",
+    RunState.SUSPENDED: "is suspended: its launcher, process {pid}, answers once `fg` in its shell, or kill -CONT "
+    "{pid}, has let it go on",
+    RunState.DEAD: "has ended, since its launcher died: kourou logs {run} and kourou doctor {run} tell the rest",
+    RunState.ELSEWHERE: "was launched on {host}: ask it there",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FoundRun:
@@ -81,6 +89,18 @@ class FoundRun:
     def refreshed(self) -> FoundRun:
         """The same, as its folder tells now: the launcher of one that was submitted may have begun, or begun again."""
         return FoundRun.of_folder(self.path) or self
+
+    def check_answers(self) -> None:
+        """Refuse to connect where nobody would answer.
+
+        Raises:
+            RunUnavailable: why; and what tells the rest.
+        """
+        state = self.state
+        if state in _NO_ANSWER or not state.live:
+            how = _NO_ANSWER.get(state, "has ended ({state}): kourou logs {run} and kourou doctor {run} tell the rest")
+            facts = {"run": self.run_id, "state": state, "pid": self.info.pid, "host": self.info.host}
+            raise errors.RunUnavailable(f"run {self.run_id} {how.format(**facts)}")
 
     @property
     def pending_reason(self) -> str:
@@ -199,7 +219,7 @@ class FoundRun:
         """What the run's servers want to be shown.
 
         Raises:
-            ServerUnavailable: the run has ended.
+            RunUnavailable: the run has ended.
             NotOwned: others could have written it.
         """
         try:
@@ -207,7 +227,7 @@ class FoundRun:
         except errors.NotOwned:
             raise
         except OSError as error:
-            raise errors.ServerUnavailable(f"run {self.run_id} has ended, so it has no token any more") from error
+            raise errors.RunUnavailable(f"run {self.run_id} has just ended: it has no token any more") from error
 
     @property
     def certificate(self) -> bytes | None:

@@ -41,19 +41,16 @@ class RemoteRun(ClosedAtExit, ControlPlane):
     It is also the :class:`~kourou.runtime.context.context.ControlPlane` of the clients that it makes.
 
     Raises:
-        ServerUnavailable: the run has ended, its launcher is suspended, or cannot be reached on another host.
+        RunUnavailable: the run has ended, has not begun, or its launcher is suspended.
+        ServerUnavailable: its launcher cannot be reached on another host.
     """
 
     def __init__(self, found: FoundRun) -> None:
         self.found = found = found.refreshed()
+        found.check_answers()
         self._token = found.token
         if not found.info.coordinator:
-            raise errors.ServerUnavailable(f"run {found.run_id} has not begun")
-        if found.info.launcher_suspended:
-            raise errors.ServerUnavailable(
-                f"run {found.run_id} is suspended: its launcher, process {found.info.pid}, answers once `fg` in its "
-                f"shell, or kill -CONT {found.info.pid}, has let it go on"
-            )
+            raise errors.RunUnavailable(f"run {found.run_id} has not begun")
         self._tunnel = None if found.info.here else CoordinatorTunnel(found.path)
         address = found.info.coordinator if self._tunnel is None else self._tunnel.address
         self._stub = CoordinatorStub(address, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False)

@@ -35,7 +35,7 @@ class CoordinatorTunnel:
         except errors.NotOwned:
             raise
         except (OSError, ValueError) as error:  # there is none, or half of one
-            raise errors.ServerUnavailable(f"run {folder.name} has not begun, or has ended: {error}") from error
+            raise errors.RunUnavailable(f"run {folder.name} has not begun, or has ended: {error}") from error
         self._scratch = ScratchFolder()
         self._thread = LoopThread("kourou-passage")
         entrance = self._scratch.path / "coordinator"

@@ -43,9 +43,12 @@ def look_at_job(engine: str, job: str, sign_of_life: int = 0) -> JobState:
     Raises:
         LaunchError: the engine cannot be asked.
     """
-    seen = _seen.get(f"{engine} {job}")
-    if seen is None or time.monotonic() - seen[0] > _FRESH_S or sign_of_life not in {0, seen[1]}:
-        seen = _seen[f"{engine} {job}"] = time.monotonic(), sign_of_life, batch_system(engine).look(job)
+    key, now = f"{engine} {job}", time.monotonic()
+    for stale in [one for one, (at, *_) in list(_seen.items()) if now - at > _FRESH_S]:
+        _seen.pop(stale, None)  # another thread may have been quicker
+    seen = _seen.get(key)
+    if seen is None or sign_of_life not in {0, seen[1]}:
+        seen = _seen[key] = time.monotonic(), sign_of_life, batch_system(engine).look(job)
     return seen[2]
 
 
