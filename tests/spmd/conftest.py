@@ -28,8 +28,9 @@ def gloo2(shared: Launcher) -> Iterator[Launcher]:
 
 @pytest.fixture
 def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scripts that the test starts, and their workers, are as where torch is not installed."""
+    """Scripts that the test starts, its own launchers, and their workers, are as where torch is not installed."""
     monkeypatch.setenv("PYTHONPATH", WITHOUT_TORCH)
+    monkeypatch.setattr("kourou.spmd.hosts.local.torch_is_there", lambda: False)
 
 
 @pytest.fixture(autouse=True)

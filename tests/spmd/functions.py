@@ -214,11 +214,15 @@ def ones(elements: int) -> torch.Tensor:
     return torch.ones(elements)
 
 
-def nested() -> list[tuple[int, float]]:
+def nested_in_rank_0() -> tuple[list[tuple[int, float]], tuple[int, float]]:
+    """What ranks below rank 0 come to, and this rank with its own group after that; one that has some is enough."""
     from kourou.spmd import Launcher
 
-    with Launcher(["localhost"], workers_per_host=2, backend="gloo").set_logging_handlers(None) as launcher:
-        return list(launcher.run(sum_of_ranks).results["localhost"])
+    below = []
+    if rank() == 0:
+        with Launcher(["localhost"], workers_per_host=2, backend="gloo").set_logging_handlers(None) as launcher:
+            below = launcher.run(sum_of_ranks).results["localhost"]
+    return below, sum_of_ranks()
 
 
 def not_picklable() -> Any:

@@ -178,23 +178,25 @@ def test_large_results_are_mapped_and_may_be_changed(gloo2: Launcher) -> None:
     assert gloo2.run(functions.ones, 0).rank(0).numel() == 0
 
 
-def test_a_launcher_may_be_copied_be_used_again_after_its_close_and_be_dropped(gloo2: Launcher, tmp_path: Path) -> None:
-    zygote = gloo2.run(functions.parent).rank(0)
-    # When a copy is closed, then what was under way is cancelled
-    copy = pickle.loads(pickle.dumps(gloo2))
-    assert copy == gloo2
-    with copy:
-        running = copy.submit(functions.announce_and_wait, tmp_path)
-        until(lambda: list(tmp_path.glob("*.pid")), WAIT_S)
-    assert running.cancelled()
-    # And it may be used again, as a launcher of its own
-    own = copy.run(functions.parent).rank(0)
-    assert own != zygote
-    # When it is dropped, then its zygote ends
-    del copy, running
-    gc.collect()
-    until(lambda: not psutil.pid_exists(own), WAIT_S)
-    assert gloo2.run(functions.parent).rank(0) == zygote
+@pytest.mark.usefixtures("without_torch")  # which each zygote would import
+def test_a_launcher_may_be_copied_be_used_again_after_its_close_and_be_dropped(tmp_path: Path) -> None:
+    with Launcher(["localhost"], workers_per_host=2, backend=None).set_logging_handlers(None) as launcher:
+        zygote = launcher.run(functions.parent).rank(0)
+        # When a copy is closed, then what was under way is cancelled
+        copy = pickle.loads(pickle.dumps(launcher))
+        assert copy == launcher
+        with copy:
+            running = copy.submit(functions.announce_and_wait, tmp_path)
+            until(lambda: list(tmp_path.glob("*.pid")), WAIT_S)
+        assert running.cancelled()
+        # And it may be used again, as a launcher of its own
+        own = copy.run(functions.parent).rank(0)
+        assert own != zygote
+        # When it is dropped, then its zygote ends
+        del copy, running
+        gc.collect()
+        until(lambda: not psutil.pid_exists(own), WAIT_S)
+        assert launcher.run(functions.parent).rank(0) == zygote
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,16 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     variables = {
         "m1": {"CUDA_VISIBLE_DEVICES": "4,5,6"},  # which this machine does not have
         "m2": {"CUDA_VISIBLE_DEVICES": "2,7"},
+        "m3": {"PYTHONPATH": WITHOUT_TORCH},
         "m4": {"PYTHONPATH": WITHOUT_TORCH},
-        "m5": {"PYTHONPATH": WITHOUT_TORCH},
     }
-    with Machines(tmp_path_factory.mktemp("machines"), 5, variables=variables).up() as five:
-        yield five
+    with Machines(tmp_path_factory.mktemp("machines"), 4, variables=variables).up() as four:
+        yield four
 
 
 @pytest.fixture(scope="module")
 def launchers(machines: Machines) -> Iterator[tuple[Launcher, Launcher]]:
-    with of(machines, ["m1", "m2"]) as with_torch, of(machines, ["m4", "m5"], backend=None) as plain:
+    with of(machines, ["m1", "m2"]) as with_torch, of(machines, ["m3", "m4"], backend=None) as plain:
         yield with_torch, plain
 
 
@@ -149,8 +149,8 @@ def test_a_run_that_is_cancelled_ends_on_all_hosts(shared_two: Launcher, tmp_pat
 def test_a_run_whose_host_is_lost_is_repeated_if_that_is_wanted(plain_two: Launcher, tmp_path: Path) -> None:
     plain_two.retries = 1
     running = plain_two.submit(functions.announce_and_wait_once, tmp_path)
-    started_on(tmp_path, 2)[-1].kill()  # the agent of m5
-    assert running.result(LONG_S).results == {"m4": [0], "m5": [1]}
+    started_on(tmp_path, 2)[-1].kill()  # the agent of m4
+    assert running.result(LONG_S).results == {"m3": [0], "m4": [1]}
 
 
 SLOW_WAY = """
@@ -218,7 +218,10 @@ def test_what_is_large_crosses_once_for_all_workers_of_a_host(shared_two: Launch
 
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "route|timed out"), ("no-such-host.invalid", "resolve")])
 def test_a_host_that_does_not_answer_is_told_in_sshs_own_words(machines: Machines, name: str, words: str) -> None:
-    with of(machines, ["m1", name], HASTY_S) as launcher, pytest.raises(AgentFailedError, match=words) as caught:
+    with (
+        of(machines, ["m3", name], HASTY_S, backend=None) as launcher,
+        pytest.raises(AgentFailedError, match=words) as caught,
+    ):
         launcher.run(functions.rank)
     assert caught.value.hostname == name
 
@@ -241,12 +244,12 @@ def test_an_agent_that_is_killed_is_a_lost_host_and_nothing_is_left(plain_two: L
     # When
     processes[-1].kill()
     # Then
-    with pytest.raises(AgentFailedError, match="m5"):
+    with pytest.raises(AgentFailedError, match="m4"):
         running.result(5)
     workers, (zygote, agent) = processes[:2], processes[3::2]
-    all_gone([*workers, zygote, agent], LONG_S)  # those of m4 wait for the next run
+    all_gone([*workers, zygote, agent], LONG_S)  # those of m3 wait for the next run
     # and that has a new agent
-    assert plain_two.run(functions.rank).results == {"m4": [0], "m5": [1]}
+    assert plain_two.run(functions.rank).results == {"m3": [0], "m4": [1]}
 
 
 SCRIPT = """
@@ -254,7 +257,7 @@ SCRIPT = """
     from kourou.spmd import Launcher
     from spmd import functions
 
-    launcher = Launcher(["m4"], 2, sys.argv[1], None).set_logging_handlers(None)
+    launcher = Launcher(["m3"], 2, sys.argv[1], None).set_logging_handlers(None)
     launcher.run(functions.announce_and_wait, pathlib.Path(sys.argv[2]))
 """
 
@@ -271,37 +274,37 @@ def test_nothing_is_left_when_the_launcher_is_killed(machines: Machines, tmp_pat
 
 
 def test_this_machine_may_be_one_of_them_and_a_link_that_is_cut_for_a_while_is_survived(
-    machines: Machines, tmp_path: Path
+    shared_two: Launcher, machines: Machines, tmp_path: Path
 ) -> None:
-    with of(machines, ["localhost", "m3"]) as launcher:
-        assert launcher.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m3": [(1, 1.0)]}
-        running = launcher.submit(functions.wait_for, tmp_path / "go")
-        until(lambda: len(list(tmp_path.glob("waiting*"))) == 2, LONG_S)
-        # When
-        machines.cut("m3")
-        try:
-            time.sleep(5)  # that is the time to survive
-        finally:
-            machines.mend("m3")
-        (tmp_path / "go").touch()
-        # Then
-        assert running.result(LONG_S).results == {"localhost": [0], "m3": [1]}
+    shared_two.hostnames = ["localhost", "m1"]
+    assert shared_two.run(functions.sum_of_ranks).results == {"localhost": [(0, 1.0)], "m1": [(1, 1.0)]}
+    running = shared_two.submit(functions.wait_for, tmp_path / "go")
+    until(lambda: len(list(tmp_path.glob("waiting*"))) == 2, LONG_S)
+    # When
+    machines.cut("m1")
+    try:
+        time.sleep(5)  # that is the time to survive
+    finally:
+        machines.mend("m1")
+    (tmp_path / "go").touch()
+    # Then
+    assert running.result(LONG_S).results == {"localhost": [0], "m1": [1]}
 
 
 def test_a_link_that_is_cut_for_good_is_a_lost_host(machines: Machines, tmp_path: Path) -> None:
-    with of(machines, ["m4", "m5"], HASTY_S, backend=None) as launcher:
+    with of(machines, ["m3", "m4"], HASTY_S, backend=None) as launcher:
         running = launcher.submit(functions.announce_and_wait, tmp_path)
         processes = started_on(tmp_path, 2)
         # When
-        machines.cut("m5")
+        machines.cut("m4")
         try:
             # Then
-            with pytest.raises(AgentFailedError, match="m5"):
+            with pytest.raises(AgentFailedError, match="m4"):
                 running.result(LONG_S)
             workers, (zygote, agent) = processes[:2], processes[3::2]
-            all_gone([*workers, zygote, agent], LONG_S)  # those of m4 wait for the next run
+            all_gone([*workers, zygote, agent], LONG_S)  # those of m3 wait for the next run
         finally:
-            machines.mend("m5")
+            machines.mend("m4")
     all_gone(processes, 5)
 
 

@@ -23,6 +23,7 @@ from optional import pytest
 from polling import WAIT_S, until
 from spmd import functions
 
+LONG_S = 120.0  # for a zygote that imports torch
 pytestmark = pytest.mark.timeout(240)  # zygotes import torch, and a machine may be busy
 
 
@@ -56,6 +57,7 @@ def test_3_a_worker_that_leaves_with_code_0_has_failed(gloo2: Launcher) -> None:
         gloo2.run(functions.die, "os._exit(0)")
 
 
+@pytest.mark.usefixtures("without_torch")  # which this machine's zygote would import, for nothing
 def test_4_a_host_that_cannot_be_reached_is_an_error_at_once_and_nothing_is_left() -> None:
     with Launcher(["localhost", "no-such-host.invalid"], workers_per_host=1, backend="gloo", agent_timeout_s=5) as two:
         with pytest.raises(AgentFailedError, match=r"no-such-host\.invalid") as caught:
@@ -99,40 +101,13 @@ def test_5_results_and_exceptions_of_main_come_back(tmp_path: Path) -> None:
     assert (ended.stdout, ended.returncode) == ("both came back\n", 0), ended.stderr
 
 
-CALLER_WITH_A_GROUP = """
-    import datetime
-    import torch.distributed as dist
-    import kourou.spmd
-
-    def total():
-        import torch
-        value = torch.tensor([float(dist.get_rank())])
-        dist.all_reduce(value)
-        return value.item()
-
-    def nested():
-        if dist.get_rank():  # one imports torch once more, and that is enough
-            return None
-        with kourou.spmd.Launcher(["localhost"], workers_per_host=2, backend="gloo") as inner:
-            return inner.run(total).results["localhost"]
-
-    store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True, timeout=datetime.timedelta(seconds=20))
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    with kourou.spmd.Launcher(["localhost"], workers_per_host=3, backend="gloo") as launcher:
-        first, second = launcher.submit(nested), launcher.submit(total)
-        print(first.result().rank(0), second.result().results["localhost"], dist.is_initialized(), total())
-    dist.destroy_process_group()
-"""
-
-
-def test_6_the_callers_own_process_group_is_left_alone_and_runs_may_be_nested_and_overlap(tmp_path: Path) -> None:
-    # Given a caller that has a default group, two runs at once, and runs inside of one
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(CALLER_WITH_A_GROUP), encoding="utf-8")
-    # When
-    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False)
-    # Then
-    assert (ended.stdout, ended.returncode) == ("[1.0, 1.0] [3.0, 3.0, 3.0] True 0.0\n", 0), ended.stderr
+def test_6_the_callers_own_process_group_is_left_alone_and_runs_may_be_nested_and_overlap(gloo2: Launcher) -> None:
+    # Given two runs at once, in one of which a rank, with a group of its own, is the caller of another one
+    gloo2.workers_per_host = 3
+    first, second = gloo2.submit(functions.nested_in_rank_0), gloo2.submit(functions.sum_of_ranks)
+    # Then all get their results, and the caller's group is as it was
+    assert first.result(LONG_S).rank(0) == ([(0, 1.0), (1, 1.0)], (0, 3.0))
+    assert second.result(LONG_S).results == {"localhost": [(rank, 3.0) for rank in range(3)]}
 
 
 def test_7_an_env_file_works_whatever_the_systems_shell_is(gloo2: Launcher, tmp_path: Path) -> None:
