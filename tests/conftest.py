@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,13 +48,21 @@ gc.disable()
 
 # They take half a minute and more, mostly waiting; begun last, one of them would run on when all others have ended.
 LONGEST = """
-    e2e/test_examples experiments/test_managers spmd/test_ssh cli/test_live_run ssh/test_losses ssh/test_programs
-    e2e/test_own_script experiments/test_slurm spmd/test_run ssh/test_reaching e2e/test_launcher_exits
+    spmd/test_run e2e/test_examples experiments/test_managers spmd/test_ssh cli/test_live_run ssh/test_losses
+    ssh/test_programs e2e/test_own_script experiments/test_slurm ssh/test_reaching e2e/test_launcher_exits
     documentation/test_walkthroughs spmd/test_weaknesses spmd/test_front_ends e2e/test_kubernetes e2e/test_signals
     e2e/test_scale e2e/test_elastic e2e/test_cycles e2e/test_stop nodes/test_colocation nodes/test_replay
     nodes/test_torch e2e/test_own_script_children experiments/test_manager_slurm e2e/test_places cli/test_ended_runs
     experiments/test_manager_sb3 static_types/test_verdicts e2e/test_slurm_hosts experiments/test_manager_tuning
     experiments/test_managers_alone spmd/test_failures testing/test_pytest_plugin replay/test_restart
+"""
+
+# They import torch, for two seconds of a processor, or share a launcher whose zygote does: one process gets them all.
+WITH_TORCH = """
+    spmd/test_run spmd/test_weaknesses spmd/test_front_ends spmd/test_failures spmd/test_output spmd/test_races
+    nodes/test_torch experiments/test_manager_sb3 experiments/test_manager_torch experiments/test_seeding
+    courier/test_batching courier/test_codec courier/test_failures replay/test_dataset replay/test_dtypes
+    runtime/test_metrics runtime/test_shared_tensors weights/test_page weights/test_tensors
 """
 
 
@@ -67,6 +76,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     return True if config.stash[GUARD] and not may_be_pure(collection_path) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Give out files, as xdist does, and those with torch as if they were one."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    together = {f"tests/{name}.py" for name in WITH_TORCH.split()}
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "with torch" if file in together else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
