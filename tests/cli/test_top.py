@@ -7,35 +7,36 @@ import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from cli.commands import LiveRun
 from cli.folders import failed_run
 from cli.test_status_table import sample
 from kourou.runtime.model.records import NodeState
+from optional import is_there, optional, pytest
 from polling import WAIT_S
 
-pytest.importorskip("textual")
+if TYPE_CHECKING:
+    from textual import widgets
+    from textual.pilot import Pilot
 
-from textual.pilot import Pilot
-from textual.widgets import RichLog, Static
+    from kourou.cli.top import app as top, nodes, panes, screens
+else:
+    widgets = optional("textual.widgets")
+    top, nodes, panes, screens = (optional(f"kourou.cli.top.{name}") for name in ("app", "nodes", "panes", "screens"))
 
-from kourou.cli.top.app import TopApp
-from kourou.cli.top.nodes import View, arranged
-from kourou.cli.top.panes import spark
-from kourou.cli.top.screens import LogScreen, TextScreen
-
-
-def shown(app: TopApp, name: str) -> str:
-    return str(app.query_one(f"#{name}", Static).render())
+pytestmark = pytest.mark.skipif(not is_there("textual"), reason="Textual is not installed")
 
 
-def drive(folder: Path, size: tuple[int, int], act: Callable[[TopApp, Pilot[None]], Awaitable[None]]) -> None:
+def shown(app: top.TopApp, name: str) -> str:
+    return str(app.query_one(f"#{name}", widgets.Static).render())
+
+
+def drive(folder: Path, size: tuple[int, int], act: Callable[[top.TopApp, Pilot[None]], Awaitable[None]]) -> None:
     """Let the app run on a terminal of so many columns and lines, until it has looked at the run."""
 
     async def work() -> None:
-        app = TopApp(failed_run(folder / "run-x"))
+        app = top.TopApp(failed_run(folder / "run-x"))
         async with app.run_test(size=size) as pilot:
             while not shown(app, "events") or not shown(app, "waits"):
                 await pilot.pause(0.01)
@@ -46,7 +47,7 @@ def drive(folder: Path, size: tuple[int, int], act: Callable[[TopApp, Pilot[None
 
 @pytest.mark.parametrize("size", [(80, 24), (150, 40)])
 def test_a_run_that_has_ended_stays_and_tells_how(tmp_path: Path, size: tuple[int, int]) -> None:
-    async def act(app: TopApp, pilot: Pilot[None]) -> None:
+    async def act(app: top.TopApp, pilot: Pilot[None]) -> None:
         assert "run-x" in shown(app, "heading")
         assert "failed after 11s" in shown(app, "heading")
         rows = [[str(cell) for cell in app.nodes.get_row_at(row)] for row in range(app.nodes.row_count)]
@@ -65,7 +66,7 @@ def test_a_run_that_has_ended_stays_and_tells_how(tmp_path: Path, size: tuple[in
 
 
 def test_keys_sort_filter_and_show_a_log(tmp_path: Path) -> None:
-    async def act(app: TopApp, pilot: Pilot[None]) -> None:
+    async def act(app: top.TopApp, pilot: Pilot[None]) -> None:
         def names() -> list[str]:
             return [str(app.nodes.get_row_at(row)[0]).strip() for row in range(app.nodes.row_count)]
 
@@ -79,11 +80,11 @@ def test_keys_sort_filter_and_show_a_log(tmp_path: Path) -> None:
         assert names() == ["learner/0"]
         await pilot.press("l")
         await pilot.pause()
-        assert isinstance(app.screen, LogScreen)
-        assert "no such env" in "\n".join(line.text for line in app.screen.query_one(RichLog).lines)
+        assert isinstance(app.screen, screens.LogScreen)
+        assert "no such env" in "\n".join(line.text for line in app.screen.query_one(widgets.RichLog).lines)
         await pilot.press("escape", "question_mark")
         await pilot.pause()
-        assert isinstance(app.screen, TextScreen)
+        assert isinstance(app.screen, screens.TextScreen)
         await pilot.press("escape", "ctrl+c")
         assert not app.is_running
 
@@ -91,7 +92,7 @@ def test_keys_sort_filter_and_show_a_log(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_done_is_told(tmp_path: Path) -> None:
-    async def act(app: TopApp, pilot: Pilot[None]) -> None:
+    async def act(app: top.TopApp, pilot: Pilot[None]) -> None:
         await pilot.press("r")
         await pilot.pause()
         (told,) = app._notifications
@@ -107,7 +108,7 @@ def test_nodes_are_arranged_as_a_view_says() -> None:
     seen = dataclasses.replace(seen, nodes=busy)
 
     def names(**view: object) -> list[str]:
-        return [node.name for node in arranged(seen, View(**view))]  # type: ignore[arg-type] # what each line says
+        return [node.name for node in nodes.arranged(seen, nodes.View(**view))]  # type: ignore[arg-type] # what each line says
 
     assert names() == [first, second, third]
     assert names(backwards=True) == [third, second, first]
@@ -120,10 +121,10 @@ def test_nodes_are_arranged_as_a_view_says() -> None:
 
 
 def test_bars_are_of_any_numbers() -> None:
-    assert spark([0, 1, 2, 7]) == "▁▂▃█"
-    assert spark([3, 3]) == "▅▅"
-    assert spark([-1e308, float("nan"), 1e308]) == "▁ █"
-    assert spark([]) == ""
+    assert panes.spark([0, 1, 2, 7]) == "▁▂▃█"
+    assert panes.spark([3, 3]) == "▅▅"
+    assert panes.spark([-1e308, float("nan"), 1e308]) == "▁ █"
+    assert panes.spark([]) == ""
 
 
 @pytest.mark.soak
@@ -131,7 +132,7 @@ def test_a_node_is_restarted_and_the_run_stopped_once_somebody_says_yes(launched
     live = launched("make_endless", "--launch-type", "local_mp")
 
     async def work() -> None:
-        app = TopApp(live.found, interval_s=0.1)
+        app = top.TopApp(live.found, interval_s=0.1)
         async with app.run_test() as pilot:
 
             async def until_there_is(text: str, name: str = "events") -> None:

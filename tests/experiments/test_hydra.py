@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from kourou import experiments
 from kourou.experiments.journal.journal import read_records
+from optional import is_there, pytest
 
-pytest.importorskip("hydra", reason="Hydra is not installed")
+NEEDS_HYDRA = pytest.mark.skipif(not is_there("hydra"), reason="Hydra is not installed")
+pytestmark = NEEDS_HYDRA
 
 APP = Path(__file__).with_name("hydra_app.py")
 PLUGIN = Path(__file__).parents[2] / "plugins" / "hydra-kourou-launcher"

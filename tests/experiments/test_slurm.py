@@ -15,7 +15,7 @@ import kourou as lp
 from e2e.slurm_jobs import reach_the_limit
 from experiments.slurm_cluster import slurm_cluster
 from experiments.sweeping import by_name, python_run, shell_run, states
-from experiments.test_hydra import multirun
+from experiments.test_hydra import NEEDS_HYDRA, multirun
 from kourou import experiments
 from kourou.experiments import Retry, RunSpec, Share, SlurmOptions, SweepOptions, run_sweep
 from kourou.experiments.journal.journal import read_records
@@ -349,6 +349,7 @@ def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path, in_a_tem
     assert (str(record.state), record.attempt) == ("SUCCEEDED", 2)
 
 
+@NEEDS_HYDRA
 def test_jobs_of_hydra(tmp_path: Path) -> None:
     ended = multirun(tmp_path, "+x=1,2", "hydra.launcher.backend=slurm", "hydra.launcher.slurm.poll_s=0.1")
     assert ended.returncode == 0, ended.stderr

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from optional import is_there, pytest
 
 ROOT = Path(__file__).parents[2]
 
 Place = tuple[str, int]
 
-pytest.importorskip("mypy")
+pytestmark = pytest.mark.skipif(not is_there("mypy"), reason="mypy is not installed")
 
 
 @pytest.fixture(scope="module")
