@@ -40,6 +40,25 @@ def test_a_finished_run_keeps_its_status_and_its_logs():
     assert listed["took_s"] >= 0
 
 
+def test_logs_that_were_rotated_are_shown_and_told_where_nothing_is_found():
+    # Given a run whose log was rotated
+    run = lp.launch(programs.make_short("one"), "test_mt")
+    run.wait()
+    (run.folder / "output.log").rename(run.folder / "output.log.1")
+    (run.folder / "output.log").write_text("2026-11-29T07:00:00.000+00:00\tspeaker/0\ttwo\n")
+    # When it is asked for, then the backup's lines come first
+    assert kourou("logs").out == "[speaker/0] one\n[speaker/0] two\n"
+    assert kourou("logs", "-", "-n", "2").out == "[speaker/0] one\n[speaker/0] two\n"
+    # And what is not there may have been printed before
+    told = kourou("logs", "-", "-g", "three").err
+    assert "nothing of that kind was printed by the nodes" in told
+    assert f"nodes' own logs are in {run.folder / 'logs'}" in told
+    # Unless nothing was rotated
+    for log in run.folder.glob("output.log*"):
+        log.unlink()
+    assert kourou("logs").err == f"kourou: nothing was printed by the nodes of run {run.run_id}\n"
+
+
 def test_a_failed_run_shows_why():
     run = lp.launch(programs.make_failing(), "test_mp")
     with pytest.raises(lp.errors.ProgramFailed):

@@ -8,11 +8,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from kourou import errors
 from kourou.cli.terminal.formats import parse_duration
 from kourou.cli.terminal.output import print_json, print_text, tell
 from kourou.runtime.files.log_file import LogFile, LogLine
+from kourou.runtime.files.rotation import generations
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import choose_nodes
 from kourou.runtime.output.node_logs import MERGED_LOG, Terminal
@@ -58,7 +60,8 @@ def show_logs(
 ) -> None:
     """Print what nodes printed: so far, or until the run ends."""
     names = [node.name for node in found.status().nodes]
-    log = LogFile(found.path / MERGED_LOG, chosen.predicate(names))
+    path = found.path / MERGED_LOG
+    log = LogFile(path, chosen.predicate(names))
     if lines is None and follow and chosen.since is None:
         lines = _DEFAULT_TAIL_LINES
     if lines is not None:
@@ -74,7 +77,15 @@ def show_logs(
     if not printer.printed and lines != 0:
         narrowed = chosen.grep is not None or chosen.since is not None
         of_whom = ", ".join(chosen.nodes) or "the nodes"
-        tell(f"nothing {'of that kind ' if narrowed else ''}was printed by {of_whom} of run {found.run_id}")
+        what = "nothing of that kind" if narrowed else "nothing"
+        tell(f"{what} was printed by {of_whom} of run {found.run_id}{_as_far_as(path)}")
+
+
+def _as_far_as(path: Path) -> str:
+    """Where it may be nevertheless: the rest may have printed so much that the oldest backup is gone."""
+    if len(generations(path)) <= 1:
+        return ""
+    return f" as far as {path}, which was rotated, goes back; nodes' own logs are in {path.parent / 'logs'}"
 
 
 def _regex(text: str) -> re.Pattern[str]:

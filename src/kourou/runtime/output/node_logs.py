@@ -78,9 +78,9 @@ class NodeLogs:
         self, file_of: Callable[[str], Path], terminal: Terminal, *, merged: Path, rotation: Rotation | None = None
     ) -> None:
         self._file_of = file_of
-        self._merged = merged
-        self._files: dict[Path, AppendFile] = {}
-        self._nodes: dict[str, tuple[Path, str]] = {}
+        self._merged = str(merged)
+        self._files: dict[str, AppendFile] = {}  # by their paths, as text: a Path takes long to be hashed
+        self._nodes: dict[str, tuple[str, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
         self._lock = threading.RLock()  # likewise
         self._rotation = rotation or Rotation()
@@ -109,16 +109,16 @@ class NodeLogs:
             self._second, self._time, self._offset = second, local[:19], local[19:]
         return f"{self._time}.{int((now - second) * 1000):03d}{self._offset}"
 
-    def _register(self, name: str) -> tuple[Path, str]:
+    def _register(self, name: str) -> tuple[str, str]:
         # A label may hold tabs and newlines, which have a meaning in the merged log.
-        entry = self._nodes[name] = self._file_of(name), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
+        entry = self._nodes[name] = str(self._file_of(name)), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
         return entry
 
-    def _append(self, path: Path, line: str) -> None:
+    def _append(self, path: str, line: str) -> None:
         file = self._files.get(path)
         if file is None:
             try:  # a line may quote a file name that is no UTF-8
-                file = AppendFile(path, errors="surrogateescape", rotation=self._rotation)
+                file = AppendFile(Path(path), errors="surrogateescape", rotation=self._rotation)
             except OSError as error:
                 self._note(_LOST, path, error)
                 return
@@ -128,7 +128,7 @@ class NodeLogs:
         if file.rotation_error is not None:
             self._note(_NOT_ROTATED, path, file.rotation_error)
 
-    def _note(self, trouble: str, path: Path, error: OSError | None) -> None:
+    def _note(self, trouble: str, path: str, error: OSError | None) -> None:
         if trouble not in self._told:
             self._told.add(trouble)
             why = with_remedy(error) if error else "the disk may be full"
