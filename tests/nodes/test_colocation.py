@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import kourou as lp
@@ -242,6 +243,42 @@ def test_a_child_that_exits_fails_the_node(launch_type: str) -> None:
 def test_threads_end_with_the_last_of_them(launch_type: str) -> None:
     ended = run(of(lp.MultiThreadingColocation([lp.PyNode(finish), lp.PyNode(finish)])), launch_type)
     assert {str(record.state) for record in ended.nodes.values()} == {"FINISHED"}
+
+
+class Busy:
+    """Answers nothing until its test has ended."""
+
+    done = threading.Event()
+
+    def __init__(self, called: Path) -> None:
+        self._called = called
+
+    def wait(self) -> None:
+        self._called.touch()
+        self.done.wait()
+
+
+def until_there(path: Path) -> None:
+    until(path.exists, WAIT_S)
+
+
+@both
+def test_who_calls_a_child_that_its_colocation_ends_hears_how_it_ended(launch_type: str, tmp_path: Path) -> None:
+    # Given a program that goes on after a colocation, of which a child is called from outside when another one finishes
+    Busy.done.clear()
+    busy = lp.CourierNode(Busy, tmp_path / "called")
+    siblings = [busy, lp.PyNode(until_there, tmp_path / "called")]
+    program = of(lp.MultiThreadingColocation(siblings, return_on_first_completed=True))
+    program.add_node(lp.PyNode(lp.wait_for_stop), label="other")
+    with lp.launch(program, launch_type) as run:
+        client: Any = busy.create_handle().dereference()
+        try:
+            # When the colocation ends the one that is called, Then who called is not told that the program stops
+            with pytest.raises(NodeExited, match="co/0:0 has ended"):
+                client.wait()
+        finally:
+            Busy.done.set()
+        assert run.stop_reason is None
 
 
 @both

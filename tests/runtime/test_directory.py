@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -218,6 +219,18 @@ def test_a_node_that_comes_late_is_told_that_the_program_stops(control):
     control.coordinator.broadcast_release()
     control.client.attach()
     until(lambda: control.told == ["stop", "release"], WAIT_S)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_node_hears_of_its_removal_in_one_word(late, control):
+    # it must not be seen to stop, and not yet why
+    if late:
+        control.coordinator.dismiss("a/0", "run.remove()")
+    control.client.attach()
+    control.coordinator.dismiss("a/0", "run.remove()")
+    control.coordinator.broadcast_stop("enough")
+    until(lambda: "stop" in control.told, WAIT_S)
+    assert set(control.told[: control.told.index("stop")]) == {"release run.remove()"}
 
 
 def test_a_node_that_closes_by_itself_did_not_lose_its_coordinator(control):
@@ -481,3 +494,32 @@ def test_a_node_that_has_not_begun_when_its_program_stops_never_does():
     late.begin()
     thread.begin()
     assert interrupted == ["late", "late"]
+
+
+def test_what_a_node_is_removed_for_is_known_when_its_parts_stop():
+    state = StopState(lambda reason: None)
+    parts = [state.branch(), state.branch().branch()]
+    seen: list[str] = []
+
+    def look(at: StopState) -> None:
+        seen.append(at.removed)
+
+    with contextlib.ExitStack() as watches:
+        for each in (state, *parts):
+            watches.enter_context(each.watched_by(functools.partial(look, each)))
+        state.release("kourou scale")
+    assert seen == ["kourou scale"] * 3
+    assert state.branch().removed == "kourou scale"
+
+
+def test_a_part_that_stops_by_itself_ends_no_program():
+    state = StopState(lambda reason: None)
+    part = state.branch().branch()
+    part.release()
+    assert not part.ends_program
+    state.set()
+    assert part.ends_program
+    state.release("kourou scale")
+    assert not part.ends_program
+    part.request("enough")
+    assert part.ends_program

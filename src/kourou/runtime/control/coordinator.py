@@ -33,7 +33,7 @@ class Stop:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Release:
-    """All nodes with work of their own have ended: those that only serve may go."""
+    """All nodes with work of their own have ended: those that only serve may go. It is a stop as well."""
 
     removed: str = ""
     """It is for this node alone: who had it removed."""
@@ -153,8 +153,8 @@ class Coordinator:
         watcher = Watcher(name, attempt, self._lock, on_news)
         with self._lock:
             removed = self._dismissed.get(name, "")
-            if self._stop or removed:  # before the welcome: a node that comes late does not even begin
-                watcher.put(self._stop or Stop(reason=removed))
+            if self._stop:  # before the welcome: a node that comes late does not even begin
+                watcher.put(self._stop)
             if self._released or removed:
                 watcher.put(Release(removed=removed))
             watcher.put(Welcome())
@@ -206,7 +206,6 @@ class Coordinator:
         with self._lock:
             self._dismissed[name] = origin
             for watcher in self._watchers.get(name, ()):
-                watcher.put(Stop(reason=origin))
                 watcher.put(Release(removed=origin))
             states = [state for owner, state in self._stop_states if owner == name]
         for state in states:

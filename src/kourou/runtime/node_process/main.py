@@ -65,7 +65,7 @@ class _NodeProcess:
             name=self.name,
             attempt=boot["attempt"],
             on_stop=self._on_stop,
-            on_release=lambda removed: self._stop.release(removed),  # noqa: PLW0108 - it is made below
+            on_release=self._on_release,
             on_lost=self._on_lost,
             on_record=lambda record: self._binding.forget_if_gone(record),  # noqa: PLW0108 - it is made below
         )
@@ -145,6 +145,13 @@ class _NodeProcess:
 
     def _on_stop(self) -> None:
         self._stop.set()
+        self._catch_up()
+
+    def _on_release(self, removed: str) -> None:
+        self._stop.release(removed)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
         if self._interrupt_pending:
             _interrupt_main_thread()
 

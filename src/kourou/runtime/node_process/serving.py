@@ -31,7 +31,7 @@ class NodeServer(Server):
             return errors.NodeRemoved(
                 f"{text}: {self._context.name} was removed from the running program ({stop.removed})"
             )
-        if stop.requested or stop.event.is_set():
+        if stop.ends_program:
             return errors.CallCancelled(text)
         return None  # how it ended, and whether it starts again, the program tells those whose connection breaks
 

@@ -31,13 +31,19 @@ class StopState:
         self.requested = False
         """Somebody here has asked for the end of the program, which may not have heard of it yet."""
         self.removed = ""
-        """Who had this node removed from a program that goes on; empty: the whole program stops, or none does."""
+        """Who had this node removed from a program that goes on; known by when ``event`` is set. Empty: nobody."""
         self._request = request
         self._interrupt_start = interrupt_start
         self._handlers: list[Callable[..., Any]] = []
+        self._root = self
         self._branches: list[StopState] = []
         self._watchers: list[Callable[[], None]] = []
         self._lock = threading.Lock()
+
+    @property
+    def ends_program(self) -> bool:
+        """The whole program stops, or was asked to from here: not this node alone, nor a part of it."""
+        return self.requested or (self._root.event.is_set() and not self.removed)
 
     def request(self, reason: str) -> None:
         """Ask for the end of the program; idempotent."""
@@ -75,24 +81,34 @@ class StopState:
 
     def release(self, removed: str = "") -> None:
         """Let nodes that only serve end as well; ``removed`` says who had this one removed, alone."""
-        self.removed = self.removed or removed
+        self._note_removed(removed)
         self.set()
         with self._lock:
             self.released.set()
             branches = list(self._branches)
         for branch in branches:
-            branch.release(removed)
+            branch.release()
+
+    def _note_removed(self, removed: str) -> None:
+        """First of all: whoever sees that it is to end, or a part of it, has to know why."""
+        with self._lock:
+            self.removed = self.removed or removed
+            branches = list(self._branches)
+        for branch in branches:
+            branch._note_removed(removed)  # noqa: SLF001 - another of its kind
 
     def branch(self) -> StopState:
         """The state of a part of this node: it follows this one, and can be set and released by itself as well."""
         branch = StopState(self._request)
+        branch._root = self._root
         with self._lock:
+            branch.removed = self.removed
             self._branches.append(branch)
             stopping, released = self.event.is_set(), self.released.is_set()
         if stopping:
             branch.set()
         if released:
-            branch.release(self.removed)
+            branch.release()
         return branch
 
     @contextlib.contextmanager
