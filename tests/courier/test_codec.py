@@ -336,3 +336,9 @@ def test_attributes_of_tensors_arrive():
     tensor.name_of_it = "weights"
     body, buffers = codec.encode({"t": tensor}, "a test")
     assert codec.decode(body, [bytearray(b) for b in buffers])["t"].name_of_it == "weights"
+
+
+@pytest.mark.parametrize("value", [10**5000, "x" * 10_000, 1.5], ids=["huge", "long", "small"])
+def test_one_plain_argument_of_any_size_arrives(value: object) -> None:
+    body, buffers = codec.encode_call((value,), {}, "a test")
+    assert codec.decode_call(b"".join(body) if isinstance(body, tuple) else body, buffers) == ((value,), {})

@@ -16,7 +16,7 @@ from optional import pytest
         (ProcessExit(code=3), "exit", "exited with 3"),
         (ProcessExit(code=None, signal=11), "signal", "was killed by SIGSEGV"),
         (ProcessExit(code=None, signal=9, cause="took 9 MiB of memory, past it"), "memory", "took 9 MiB"),
-        (ProcessExit(code=127, last_lines=("kourou: cannot start x: no such file",)), "start", "cannot start x"),
+        (ProcessExit(code=127, cause="could not start: no such file"), "start", "could not start: no such file"),
         (ProcessExit(code=127, last_lines=("sh: nix: not found",)), "exit", "exited with 127"),
     ],
 )

@@ -29,7 +29,8 @@ def test_a_job_that_shows_itself_is_looked_at_anew_and_then_not_for_a_while(monk
 def test_what_was_seen_of_a_job_is_forgotten_once_it_is_out_of_date(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = types.SimpleNamespace(look=lambda _job: JobState(state="running"))
     monkeypatch.setattr(batch_systems, "batch_system", lambda _name: engine)
-    monkeypatch.setattr(batch_systems, "_seen", seen := {})
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(batch_systems, "_seen", seen)
     monkeypatch.setattr(batch_systems, "_FRESH_S", -1.0)
     for job in range(3):
         look_at_job("engine", str(job))

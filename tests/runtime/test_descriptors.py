@@ -1,7 +1,8 @@
-"""Descriptors with numbers that ``select`` does not take."""
+"""Descriptors: numbers that ``select`` does not take, and what is said when there are none left."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kourou.runtime.files.descriptors import is_readable
+from kourou.runtime.files.descriptors import is_readable, with_remedy
 
 MANY = 1500
 
@@ -38,3 +39,10 @@ def test_whatever_its_number_it_is_found_readable() -> None:
     assert is_readable(high, 10.0)  # the end
     os.close(high)
     os.close(reading)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EMFILE, "ulimit -n"), (errno.EAGAIN, "ulimit -u"), (errno.ENOSPC, "disk may be full")]
+)
+def test_what_has_run_out_is_told_with_a_remedy(number: int, remedy: str) -> None:
+    assert remedy in with_remedy(OSError(number, os.strerror(number)))

@@ -82,6 +82,7 @@ def test_a_command_that_does_not_exist_is_an_exit_with_words(supervised):
     exited = events.wait("no/0")
     assert exited.code == 127
     assert "no/such command" in "\n".join(exited.last_lines)
+    assert exited.cause.startswith("could not start: [Errno 2]")
 
 
 def test_a_working_folder_that_does_not_exist_is_an_exit_with_words(supervised, tmp_path):
@@ -297,6 +298,7 @@ def test_no_more_descriptors_is_an_exit_with_words_and_the_others_live_on(superv
     assert exited.code == 127
     assert "Too many open files" in "\n".join(exited.last_lines)
     assert "ulimit -n" in "\n".join(exited.last_lines)
+    assert "could not start" in exited.cause
     start(supervised, sh("third/0", "exit 4"))
     assert events.wait("third/0").code == 4
 

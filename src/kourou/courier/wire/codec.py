@@ -53,7 +53,7 @@ def encode_call(args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> P
     if not kwargs:
         if not args:
             return _EMPTY
-        if len(args) == 1 and type(args[0]) in _PLAIN and len(str(args[0])) < _IN_BAND_BYTES:
+        if len(args) == 1 and _is_small(args[0]):
             return Payload(pickle.dumps((args, kwargs), _PROTOCOL))
     try:
         return _encode((args, kwargs))
@@ -71,7 +71,7 @@ def encode(value: object, what: str) -> Payload:
     """
     if value is None:
         return _NONE
-    if type(value) in _PLAIN and (type(value) is not str or len(value) < _IN_BAND_BYTES):
+    if _is_small(value):
         return Payload(pickle.dumps(value, _PROTOCOL))
     try:
         return _encode(value)
@@ -79,6 +79,11 @@ def encode(value: object, what: str) -> Payload:
         _let_pass(error)
         path, culprit = _culprit({"": value})
         raise SerializationError(f"{what} result{path}: {_kind(culprit)} cannot be sent: {described(error)}") from error
+
+
+def _is_small(value: object) -> bool:
+    """Whether a value is pickled as it is: nothing in it needs reducers or memory of its own."""
+    return type(value) in _PLAIN and (not isinstance(value, str) or len(value) < _IN_BAND_BYTES)
 
 
 def decode(body: Body, buffers: Sequence[Buffer] = ()) -> Any:

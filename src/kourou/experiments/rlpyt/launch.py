@@ -150,8 +150,6 @@ class LaunchedExperiment(ProcessEvents):
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         del name, attempt
-        if exit.cause:  # what the process itself could not say, such as that there is no such interpreter
-            self._logs.write(f"kourou: {exit.cause}", "stderr")
         self.returncode = exit.code if exit.code is not None else -(exit.signal or 0)
         self._logs.close()
         self._ended.set()

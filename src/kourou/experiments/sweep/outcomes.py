@@ -12,7 +12,6 @@ CAUSES = ("exit", "signal", "memory", "timeout", "start", "node")
 time limit; could not be started; its host, or its place there, was taken from it (batch systems and engines)."""
 
 
-_NOT_STARTED = 127  # the exit code that shells, and the zygote, give to what could not be executed
 _TOLD = {"of memory": "memory", "could not start": "start", "was lost with its host": "node"}
 
 
@@ -39,9 +38,6 @@ def classify_exit(end: ProcessExit, *, timed_out_after_s: float | None = None) -
     if end.signal is not None:
         return AttemptOutcome(ok=False, cause="signal", message=f"was killed by {describe_signal(end.signal)}")
     if end.code:
-        line = end.last_lines[-1] if end.last_lines else ""
-        if end.code == _NOT_STARTED and ("cannot start" in line or "cannot run" in line):
-            return AttemptOutcome(ok=False, cause="start", message=line.removeprefix("kourou: "))
         return AttemptOutcome(ok=False, cause="exit", message=f"exited with {end.code}")
     return AttemptOutcome(ok=True, message="succeeded")
 

@@ -43,6 +43,8 @@ def with_remedy(error: OSError) -> str:
     if error.errno == errno.EMFILE and sys.platform != "win32":
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         return f"{error}; this process may have {soft} at once, and `ulimit -n` allows up to {hard}"
+    if error.errno == errno.EAGAIN:
+        return f"{error}; this user may have no more processes and threads: see `ulimit -u`, and pids.max of the cgroup"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"{error}; the disk may be full"
     return str(error)

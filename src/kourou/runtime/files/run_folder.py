@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 from kourou import errors
 from kourou.ownership import write_own
 from kourou.runtime.files.append_file import AppendFile
+from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.status import STATUS_FILE
 
 PLAN_FILE = "plan.json"
@@ -134,8 +136,9 @@ class RunFolder:
         try:
             yield
         except OSError as error:
+            remedy = "" if error.errno == errno.EMFILE else "; KOUROU_RUNS_DIR or run_dir= choose another place"
             raise errors.LaunchError(
-                f"cannot write the run's folder {self.path}: {error}; KOUROU_RUNS_DIR or run_dir= choose another place"
+                f"cannot write the run's folder {self.path}: {with_remedy(error)}{remedy}"
             ) from error
 
     @property

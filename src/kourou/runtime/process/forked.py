@@ -14,6 +14,9 @@ from typing import Any, NoReturn
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.preload import Setting, reseed, with_settings
 
+NOT_STARTED = 127
+"""Exit code of what could not be started, as shells have it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Child:
@@ -30,7 +33,7 @@ def become(child: Child, settings: dict[str, Setting], environment: dict[str, st
     ``settings`` are variables that imports have set, and ``environment`` is what it has of the zygote's.
     """
     boot = child.boot
-    code = 127  # as shells say: it could not be started
+    code = NOT_STARTED
     try:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)

@@ -29,6 +29,7 @@ from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import process_table
+from kourou.runtime.process.forked import NOT_STARTED
 from kourou.runtime.process.memory_limit import MemoryLimits
 from kourou.runtime.process.outputs import Outputs
 from kourou.runtime.process.preload import NODES, Preload
@@ -274,7 +275,9 @@ class Supervisor(ClosedAtExit):
 
     def _fail_start(self, name: str, attempt: int, reason: str) -> None:
         self.events.on_line(name, f"kourou: {reason}", "stderr")
-        self.events.on_exited(name, attempt, ProcessExit(code=127, last_lines=(reason,)))
+        self.events.on_exited(
+            name, attempt, ProcessExit(code=NOT_STARTED, last_lines=(reason,), cause=f"could not start: {reason}")
+        )
 
     def _zygote_for(self, spec: ProcessSpec, env: Mapping[str, str]) -> ZygoteProcess:
         zygote = self._zygotes.find(spec, env)
@@ -304,8 +307,9 @@ class Supervisor(ClosedAtExit):
         elif message["event"] == "exited":
             self._end(process, message["code"], message["signal"])
         elif message["event"] == "failed":
-            self.events.on_line(process.name, f"kourou: cannot fork: {message['error']}", "stderr")
-            self._end(process, 127, None)
+            process.cause = f"could not start: cannot fork: {message['error']}"
+            self.events.on_line(process.name, f"kourou: {process.cause}", "stderr")
+            self._end(process, NOT_STARTED, None)
 
     def _on_zygote_died(self, zygote: ZygoteProcess) -> None:
         """A zygote died, which nothing of ours does to it: its nodes died with it, their children are swept here."""
@@ -347,6 +351,9 @@ class Supervisor(ClosedAtExit):
         del self._processes[process.request]
         self._memory.discard(process)
         lines = tuple(process.output.last_lines)
+        refused = f"kourou: cannot start {process.name}: "  # by the process itself, before it was anything
+        if code == NOT_STARTED and lines and lines[-1].startswith(refused):
+            process.cause = f"could not start: {lines[-1].removeprefix(refused)}"
         record = ProcessExit(code=code, signal=number, last_lines=lines, cause=process.cause)
         self.events.on_exited(process.name, process.attempt, record)
 

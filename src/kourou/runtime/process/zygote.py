@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kourou import cpython
+from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.forked import Child, become
@@ -173,7 +174,7 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            self._channel.send({"event": "failed", "id": request["id"], "error": str(error)})
+            self._channel.send({"event": "failed", "id": request["id"], "error": with_remedy(error)})
             close_fds(fds)
             return None
         if pid == 0:
