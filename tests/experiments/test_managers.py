@@ -43,8 +43,8 @@ class Walk(Base):  # defined in the script itself, which has no main guard
     pass
 
 agent, env = (Net, None) if sys.argv[1] == "torch" else (Walk, "CartPole-v1")
-for mode in sys.argv[3:]:
-    made = manager(sys.argv[2], agent, mode=mode, train_env=env)
+for mode in sys.argv[4:]:
+    made = manager(sys.argv[2], agent, mode=mode, train_env=env, n_fit=int(sys.argv[3]))
     made.fit()
     if agent is Walk:
         made.fit(5)
@@ -55,10 +55,15 @@ for mode in sys.argv[3:]:
 
 @pytest.mark.timeout(240)  # eight fits import torch, on a busy machine
 @pytest.mark.parametrize(
-    ("kind", "modes"), [("numpy", MODES), ("torch", MODES[:2]), pytest.param("torch", MODES, marks=pytest.mark.soak)]
+    ("kind", "fits", "modes"),
+    [
+        ("numpy", 2, MODES),
+        ("torch", 1, MODES[:2]),  # each fit in a process imports it
+        pytest.param("torch", 2, MODES, marks=pytest.mark.soak),
+    ],
 )
 def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(
-    tmp_path: Path, kind: str, modes: list[str]
+    tmp_path: Path, kind: str, fits: int, modes: list[str]
 ) -> None:
     # given a script that does not import torch itself: the first fit does; and a program without any file
     script = tmp_path / "page.py"
@@ -67,14 +72,14 @@ def test_a_script_without_a_main_guard_gives_the_same_bits_in_all_modes(
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONWARNINGS": "error"}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     # when
-    command = [sys.executable, *program, kind, str(tmp_path), *modes]
+    command = [sys.executable, *program, kind, str(tmp_path), str(fits), *modes]
     done = subprocess.run(command, check=False, env=env, capture_output=True, text=True)
     # then
     assert done.returncode == 0, done.stderr
     results = done.stdout.splitlines()
     assert len(results) == len(modes)
     assert len(set(results)) == 1, done.stdout
-    assert len(set(results[0].split())) == 3  # and fits differ
+    assert len(set(results[0].split())) == fits + 1  # and fits differ
 
 
 def test_more_fits_leave_the_first_ones_as_they_were(tmp_path: Path) -> None:
