@@ -13,7 +13,7 @@ from kourou.cli.status.plot import plot_run
 from kourou.cli.terminal.chart import chart
 from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.metrics import rows, writing
-from kourou.runtime.metrics.curves import curves_of
+from kourou.runtime.metrics.reading import curves_of
 from kourou.runtime.monitoring.found_run import FoundRun
 
 

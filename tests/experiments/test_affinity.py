@@ -17,7 +17,7 @@ from kourou.experiments.rlpyt.affinity_code import (
     prepend_run_slot,
     remove_run_slot,
 )
-from kourou.experiments.rlpyt.quick_affinity import quick_affinity_code
+from kourou.experiments.rlpyt.cpus import quick_affinity_code
 from kourou.runtime.model.inventory import Inventory
 
 PLAIN: dict[str, Any] = {"hyperthread_offset": 0, "n_socket": 1}

@@ -14,7 +14,7 @@ import kourou as lp
 from kourou.runtime.host_agent.dial_order import ENTRY, DialOrder
 from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions, kill_session
-from kourou.runtime.launchers.ssh.inventory import with_inventories
+from kourou.runtime.launchers.ssh.transport import with_inventories
 from kourou.testing.engines import LocalHosts
 from optional import pytest
 from polling import WAIT_S

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kourou.courier.serving.reports import ServerReport
-from kourou.runtime.metrics.curves import Curve
+from kourou.runtime.metrics.reading import Curve
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.reports import CallsReport, NodeReport, TableReport
 from kourou.runtime.model.status import RunState, RunStatus

@@ -109,12 +109,15 @@ if TYPE_CHECKING:
         prepend_run_slot as prepend_run_slot,
         remove_run_slot as remove_run_slot,
     )
-    from kourou.experiments.rlpyt.cpus import available_cores as available_cores, fit_affinity as fit_affinity
+    from kourou.experiments.rlpyt.cpus import (
+        available_cores as available_cores,
+        fit_affinity as fit_affinity,
+        quick_affinity_code as quick_affinity_code,
+    )
     from kourou.experiments.rlpyt.launch import (
         launch_experiment as launch_experiment,
         run_experiments as run_experiments,
     )
-    from kourou.experiments.rlpyt.quick_affinity import quick_affinity_code as quick_affinity_code
     from kourou.experiments.seeding import (
         Seeder as Seeder,
         safe_reseed as safe_reseed,
@@ -167,9 +170,8 @@ else:
             ".rlpyt.affinity": "Affinity affinity_from_code make_affinity",
             ".rlpyt.affinity_code": "AffinityCode decode_affinity encode_affinity get_n_run_slots prepend_run_slot "
             "remove_run_slot",
-            ".rlpyt.cpus": "available_cores fit_affinity",
+            ".rlpyt.cpus": "available_cores fit_affinity quick_affinity_code",
             ".rlpyt.launch": "launch_experiment run_experiments",
-            ".rlpyt.quick_affinity": "quick_affinity_code",
             ".seeding": "Seeder safe_reseed seed_globals seeder_for",
             ".slurm.launch": "run_slurm_sweep",
             ".slurm.options": "SlurmOptions",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from kourou.errors import AgentFailedError, WorkerFailedError
 from kourou.spmd.launch.arguments import add_launcher_arguments, launcher_from_args
-from kourou.spmd.launch.future import LaunchFuture
 from kourou.spmd.launch.launcher import Launcher
 from kourou.spmd.launch.log_handlers import RedirectHandler, default_handlers, only_from
-from kourou.spmd.launch.results import LaunchResult
+from kourou.spmd.launch.results import LaunchFuture, LaunchResult
 from kourou.spmd.worker.environment import DEFAULT_ENV_VARS_FOR_COPY
 from kourou.spmd.worker.lines import Line
 

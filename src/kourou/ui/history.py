@@ -6,8 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kourou.runtime.metrics.curves import Curve, curves_of
-from kourou.runtime.metrics.reading import read_config, read_metrics
+from kourou.runtime.metrics.reading import Curve, curves_of, read_config, read_metrics
 from kourou.runtime.monitoring.found_run import FoundRun
 
 _MOST_POINTS = 800  # of a curve: more than a screen is wide has no room

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kourou.cli.report.page import Markup, escaped
 from kourou.cli.terminal.chart import share, span
-from kourou.runtime.metrics.curves import Curve
+from kourou.runtime.metrics.reading import Curve
 from kourou.ui.history import thinned
 
 COLORS = ("#4269d0", "#d99a00", "#ff725c", "#3aa6a0", "#3ca951", "#e0609a", "#a463f2", "#5d9fe0", "#9c6b4e", "#8b919b")

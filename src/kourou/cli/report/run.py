@@ -20,8 +20,7 @@ from kourou.cli.terminal.formats import duration
 from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis, Severity
 from kourou.runtime.graph.topology import Topology, Vertex
-from kourou.runtime.metrics.curves import Curve, curves_of
-from kourou.runtime.metrics.reading import read_config, read_images, read_metrics
+from kourou.runtime.metrics.reading import Curve, curves_of, read_config, read_images, read_metrics
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeState
 from kourou.runtime.monitoring.found_run import FoundRun

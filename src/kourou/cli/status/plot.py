@@ -12,8 +12,7 @@ from kourou import errors
 from kourou.cli.terminal.chart import LINE_STYLES, chart
 from kourou.cli.terminal.output import console, print_json, print_text, tell
 from kourou.cli.terminal.rows import clean
-from kourou.runtime.metrics.curves import Curve, curves_of
-from kourou.runtime.metrics.reading import read_metrics
+from kourou.runtime.metrics.reading import Curve, curves_of, read_metrics
 from kourou.runtime.model.names import label_of
 from kourou.runtime.monitoring.found_run import FoundRun
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kourou.courier.calling.answer_reader import AnswerReader
-from kourou.courier.calling.background_reader import BackgroundReader
-from kourou.courier.calling.in_flight import InFlight
+from kourou.courier.calling.in_flight import BackgroundReader, InFlight
 from kourou.courier.calling.reentrancy import Entered
 from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import NotSentError, Transport

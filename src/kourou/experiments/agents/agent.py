@@ -5,21 +5,22 @@ from __future__ import annotations
 import abc
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import cloudpickle
 
-from kourou.experiments.agents.recording import Recorded, record
 from kourou.experiments.agents.writer import Writer
-from kourou.experiments.failures import ExperimentError
+from kourou.experiments.failures import DescriptionError, ExperimentError, check_word
 from kourou.experiments.journal.run_folder import write_whole
 from kourou.experiments.seeding import Seed, Seeder
+from kourou.extras import load_extra
 from kourou.ownership import read_own
 from kourou.runtime.plan.payloads import why_not_picklable
 from kourou.shown import described
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
 
 _NOT_SAVED = ("writer", "output_dir")  # given anew to an agent that is loaded
 _SAVED_IF_POSSIBLE = ("env", "eval_env")  # an environment may hold a window or a socket; then it is made anew
@@ -173,3 +174,48 @@ def _pickling_error(agent: Agent, state: dict[str, Any], error: Exception) -> st
         f"{kind}.{name} cannot be pickled: {why}; leave it out in {kind}.save, and make it anew in {kind}.load, "
         'or use parallelization="thread", which keeps the agent in memory'
     )
+
+
+Recorded: TypeAlias = Literal["reward", "action", "action_and_reward"]
+"""What is written of a step, under the tags ``reward`` and ``action``."""
+
+
+class Writing(Protocol):
+    """An agent, as far as its steps are concerned."""
+
+    writer: Writer
+
+
+def record(env: Any, what: Recorded, agent: Writing) -> Any:
+    """The environment, which tells the agent's writer of its steps, counted from 1. One that was unpickled goes on.
+
+    Raises:
+        DescriptionError: not one of gymnasium's environments, or nothing that a step has.
+        MissingExtra: gymnasium is not installed.
+    """
+    if hasattr(env, "told_agent"):
+        env.told_agent = agent
+        return env
+    check_word("writer_extra is", what, get_args(Recorded), DescriptionError)
+    gymnasium = load_extra("gymnasium")
+    if not isinstance(env, gymnasium.Env):
+        raise DescriptionError(f"writer_extra is for environments of gymnasium, got {env!r}")
+
+    class Recording(gymnasium.Wrapper):  # type: ignore[misc, name-defined] # loaded only when it is used
+        def __init__(self) -> None:
+            super().__init__(env)
+            self.told_agent: Writing | None = agent
+            self.steps = 0
+
+        def step(self, action: Any) -> Any:
+            observation, reward, *rest = self.env.step(action)
+            self.steps += 1
+            for tag, value in (("reward", reward), ("action", action)):
+                if tag in what and self.told_agent is not None:
+                    self.told_agent.writer.add_scalar(tag, value, self.steps)
+            return observation, reward, *rest
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {**vars(self), "told_agent": None}
+
+    return Recording()

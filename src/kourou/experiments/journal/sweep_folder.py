@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from kourou.experiments.describe.sweepfile import load_sweep
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
 from kourou.experiments.journal.progress import progress_of
 from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
+from kourou.runtime.files.run_folder import runs_dir
 from kourou.shown import listed
 from kourou.working_folder import working_folder
 
@@ -109,3 +112,24 @@ def choose_runs(records: Sequence[RunRecord], wanted: Sequence[str]) -> list[Run
             raise errors.NotFound(f"there is no run {word!r}; there are {names}")
         chosen.update({record.run_id: record for record in named})
     return [record for record in records if record.run_id in chosen]
+
+
+_LINKS = f".sweeps-{os.getuid()}"  # many users may keep their runs in one folder
+
+
+def remember(folder: Path) -> None:
+    """Let others find a sweep; where no link can be made, whoever knows its folder still does."""
+    links = runs_dir() / _LINKS
+    with contextlib.suppress(OSError):
+        links.mkdir(parents=True, exist_ok=True)
+        (links / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]).symlink_to(folder)
+
+
+def known_sweeps(runs: Path | None = None) -> list[Path]:
+    """The folders that are still there, the newest journal first; ``runs`` is where runs are, if not by default."""
+    links = (runs or runs_dir()) / _LINKS
+    found: dict[Path, float] = {}
+    for link in links.iterdir() if links.is_dir() else ():
+        with contextlib.suppress(OSError):  # the sweep was deleted, or moved
+            found[link.readlink()] = (link / JOURNAL_FILE).stat().st_mtime
+    return sorted(found, key=lambda folder: -found[folder])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -15,7 +17,6 @@ from kourou.experiments.failures import FitFailure, FitsFailed, SweepError, chec
 from kourou.experiments.journal.run_records import RunRecord, RunState
 from kourou.experiments.managers.forks import ForkSupervisor, why_not_fork
 from kourou.experiments.managers.job import ERROR_FILE, FitJob, discard_job, do_fit, publish_jobs
-from kourou.experiments.managers.progress_bar import progress_bar
 from kourou.experiments.managers.threads import ThreadSupervisor
 from kourou.experiments.slurm.launch import run_slurm_sweep
 from kourou.experiments.slurm.options import SlurmOptions
@@ -23,6 +24,7 @@ from kourou.experiments.sweep.launch import run_sweep
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
+from kourou.notebook import Display, bar, in_notebook
 from kourou.runtime.model.inventory import Inventory, thread_counts
 from kourou.runtime.plan.preloading import installed
 from kourou.runtime.process.supervisor import Supervisor
@@ -190,3 +192,53 @@ def failure_of(
         cause = record.cause or str(record.state)
         told = told or "\n".join(record.last_lines)
     return FitFailure(name=name, cause=cause, traceback=told, folder=str(folder))
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int, *, show: bool | None) -> Iterator[Callable[[RunRecord], None]]:
+    """A function that moves a bar, on standard error or below a notebook's cell, as fits change.
+
+    Args:
+        what: what is counted, such as ``fits``.
+        total: how many.
+        show: whether there is a bar; None: on a terminal, and in a notebook.
+    """
+    states: dict[str, RunState] = {}
+    notebook = in_notebook()
+    if not (notebook or sys.stderr.isatty() if show is None else show):
+        yield lambda _: None
+        return
+    with (_in_notebook if notebook else _on_terminal)(what, total) as move:
+
+        def on_change(record: RunRecord) -> None:
+            states[record.run_id] = record.state
+            counts = {
+                "running": sum(state is RunState.RUNNING for state in states.values()),
+                "failed": sum(state.failed for state in states.values()),
+            }
+            told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+            move(f"{what}: {told}" if told else what, sum(state.ended for state in states.values()))
+
+        yield on_change
+
+
+@contextlib.contextmanager
+def _in_notebook(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
+    shown = Display(what, bar(what, 0, total))
+    yield lambda text, done: shown.update(f"{done}/{total} {text}", bar(text, done, total))
+
+
+@contextlib.contextmanager
+def _on_terminal(what: str, total: int) -> Iterator[Callable[[str, int], None]]:
+    from rich import progress  # noqa: PLC0415 - it takes 50 ms, and files need no bar
+    from rich.console import Console  # noqa: PLC0415 - it takes 50 ms, and files need no bar
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+    )
+    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True)) as drawn:
+        task = drawn.add_task(what, total=total)
+        yield lambda text, done: drawn.update(task, completed=done, description=text)

@@ -20,9 +20,9 @@ from kourou.arguments import also_named
 from kourou.experiments.agents.environments import EnvSource, make_env
 from kourou.experiments.agents.process_globals import isolated_globals
 from kourou.experiments.agents.storage import accepted, delete_fit
+from kourou.experiments.agents.writer import fit_data
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import own_folder, write_json, write_whole
-from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
 from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
 from kourou.experiments.managers.tuning import optimize_hyperparams

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from kourou.experiments.agents.writer import fit_data
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import read_json
-from kourou.experiments.managers.fit_data import fit_data
 from kourou.experiments.managers.manager import ExperimentManager
 from kourou.extras import load_extra
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kourou.experiments.failures import AffinityError
 from kourou.experiments.rlpyt.affinity import Affinity, RunAffinity, affinity_from_code, all_cpus
-from kourou.experiments.rlpyt.affinity_code import AffinityCode, prepend_run_slot
+from kourou.experiments.rlpyt.affinity_code import AffinityCode, encode_affinity, prepend_run_slot
 from kourou.runtime.model.inventory import Inventory
 
 _SYSFS = Path("/sys/devices/system/cpu")
@@ -134,3 +134,36 @@ def _numbers(ranges: str) -> tuple[int, ...]:
     """Read the kernel's lists: ``"0,4-6"`` → ``(0, 4, 5, 6)``."""
     bounds = [part.strip().partition("-") for part in ranges.split(",")]
     return tuple(cpu for low, _, high in bounds for cpu in range(int(low), int(high or low) + 1))
+
+
+def quick_affinity_code(
+    n_parallel: int | None = None,
+    use_gpu: bool = True,  # noqa: FBT001, FBT002 - rlpyt's signature
+    contexts_per_gpu: int = 1,
+    *,
+    inventory: Inventory | None = None,
+) -> str:
+    """A code that divides what this process may use evenly.
+
+    Args:
+        n_parallel: runs at once; with GPUs, the most GPUs to use. None: as many as there are GPUs.
+        use_gpu: whether to use the GPUs that there are.
+        contexts_per_gpu: runs that share one GPU.
+        inventory: what there is; None: what this process may use, so the launcher's CPU and GPU masks count.
+
+    Raises:
+        AffinityError: there are no GPUs to use and ``n_parallel`` is not said, or more runs than cores.
+    """
+    available = inventory or Inventory.of_this_process(with_gpus=use_gpu)
+    cores = len(available_cores(available))
+    n_gpu = len(available.gpus) if use_gpu else 0
+    if n_gpu:
+        n_gpu = min(n_parallel or n_gpu, n_gpu)
+        runs = n_gpu * contexts_per_gpu
+        if cores < runs:
+            raise AffinityError(f"{runs} runs on {n_gpu} GPUs need a core each, this process may use {cores}")
+        return encode_affinity(n_cpu_core=cores // runs * runs, n_gpu=n_gpu, contexts_per_gpu=contexts_per_gpu)
+    if not n_parallel or n_parallel < 1:
+        raise AffinityError(f"without GPUs, n_parallel says how many runs share the {cores} cores; got {n_parallel!r}")
+    runs = min(n_parallel, cores)
+    return encode_affinity(n_cpu_core=cores // runs * runs, n_gpu=0, cpu_per_run=cores // runs)

@@ -28,11 +28,11 @@ from kourou.experiments.sweep.launch import (
     Rerun,
     SweepOutcome,
     check_rerun,
+    end_leftovers,
     new_launch_id,
     open_sweep,
     select_runs,
 )
-from kourou.experiments.sweep.leftovers import end_leftovers
 from kourou.experiments.sweep.prepared import PreparedRun, prepare
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.signals import signals_to

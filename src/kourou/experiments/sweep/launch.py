@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +15,12 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from kourou import errors
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import SweepInterrupted, check_word
-from kourou.experiments.journal.journal import Journal, declare, locked_journal
-from kourou.experiments.journal.known_sweeps import remember
+from kourou.experiments.journal.journal import Journal, declare, locked_journal, read_launches
 from kourou.experiments.journal.run_folder import own_folder, write_json
 from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.journal.sweep_folder import remember
 from kourou.experiments.sweep.begun import check_begun
 from kourou.experiments.sweep.free_memory import GpuGate, Memory
-from kourou.experiments.sweep.leftovers import end_leftovers
 from kourou.experiments.sweep.prepared import PreparedRun, prepare
 from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.scheduler import Scheduler, SweepOptions
@@ -29,6 +30,7 @@ from kourou.runtime.context.context import current_node
 from kourou.runtime.model.engines import EngineOptions
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.process import process_table
 from kourou.runtime.process.supervisor import Supervisor
 from kourou.runtime.stopping.exit_signals import interrupted
 
@@ -254,3 +256,33 @@ def check_rerun(rerun: str) -> None:
 def should_run(state: RunState, rerun: Rerun) -> bool:
     """Whether a run in this state is run now, by a rule that :func:`check_rerun` let pass."""
     return state is RunState.PENDING or state in _AGAIN[rerun]
+
+
+_GRACE_S = 3.0  # a zygote whose launcher died ends all below it in less than 2 s
+_POLL_S = 0.02
+
+
+def end_leftovers(folder: Path, journal: Journal) -> None:
+    """Make sure that nothing of earlier launches runs any more, and journal as lost what they did not see end.
+
+    The caller holds the sweep's lock, so their launchers are dead; on this host, so must be all that they started.
+    """
+    lost = [record for record in journal.records.values() if record.state is RunState.RUNNING and not record.job]
+    if not lost:
+        return
+    here = socket.gethostname()
+    launches = [launch.launch_id for launch in read_launches(folder) if launch.host == here]
+    if launches:  # one was written down only after it had made sure of those before it
+        _wait_for_end(f"{launches[-1]}:")
+    for record in lost:
+        cause = f"its launcher on {record.host or 'this host'} died"
+        journal.append("ended", record.run_id, state=str(RunState.LOST), cause=cause)
+    journal.commit()
+
+
+def _wait_for_end(cookie: str) -> None:
+    deadline = time.monotonic() + _GRACE_S
+    while left := [pid for pid in process_table.escaped_from(cookie) if process_table.alive(pid)]:
+        if time.monotonic() > deadline:
+            process_table.signal_all(left)
+        time.sleep(_POLL_S)

@@ -143,6 +143,6 @@ def hosts_to_plan_for(
     asked = any(claim != (None, None) for claim in claims)
     if hosts is None or not asked or launch_type_from(launch_type) is not LaunchType.SSH:
         return hosts
-    from kourou.runtime.launchers.ssh.inventory import with_inventories  # noqa: PLC0415 - others need none of it
+    from kourou.runtime.launchers.ssh.transport import with_inventories  # noqa: PLC0415 - others need none of it
 
     return with_inventories(Hosts.of(hosts))

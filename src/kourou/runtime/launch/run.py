@@ -20,8 +20,7 @@ from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.elastic import Elastic
-from kourou.runtime.model.records import ExitRecord, NodeRecord
-from kourou.runtime.model.restart_check import check_restart
+from kourou.runtime.model.records import ExitRecord, NodeRecord, check_restart
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.timeline import interrupted_by

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kourou.errors import ResultsError
 from kourou.runtime.files.growing_file import GrowingFile, tail
-from kourou.runtime.metrics.rows import ATTEMPT, CONFIG, IMAGE, METRICS_FILE, RESTART
+from kourou.runtime.metrics.rows import ATTEMPT, CONFIG, IMAGE, METRICS_FILE, RESTART, numbers_of
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LAST_BYTES = 1 << 17  # of the file, in which the last rows of all nodes are looked for
@@ -134,3 +134,34 @@ def _record(line: bytes, *, named: bool = False) -> dict[str, Any] | None:
     if named:
         return record
     return {name: _NOT_FINITE.get(value, value) if isinstance(value, str) else value for name, value in record.items()}
+
+
+class Curve(NamedTuple):
+    """One metric of one node."""
+
+    metric: str
+    node: str
+    steps: list[float]
+    values: list[float]
+
+
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> list[Curve]:
+    """The curves of rows, metric by metric in the order of their first rows; steps ascend.
+
+    A row without a step takes the number of its node's row; what is no finite number is left out.
+    """
+    found: dict[str, dict[str, dict[float, float]]] = {}
+    counts: dict[str, int] = {}
+    for row in rows:
+        node = str(row.get("node", ""))
+        counts[node] = counts.get(node, -1) + 1
+        step = row.get("step", counts[node])
+        for name, value in numbers_of(row).items():
+            if math.isfinite(value):
+                found.setdefault(name, {}).setdefault(node, {})[step] = value  # what was logged again counts
+    curves = []
+    for metric, nodes in found.items():
+        for node, points in nodes.items():
+            steps = sorted(points)
+            curves.append(Curve(metric, node, steps, [points[step] for step in steps]))
+    return curves

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import signal as signals
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from kourou import errors
 
 INTERRUPT = signals.SIGURG
 """Carries "raise StopRequested now" into a node's main thread. Its default action is to be ignored, so one that comes
@@ -232,3 +234,34 @@ def describe_signal(number: int) -> str:
 
 def _indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.rstrip("\n").split("\n"))
+
+
+def check_restart(name: str, records: Mapping[str, NodeRecord], inside: Mapping[str, str], *, threads: bool) -> None:
+    """See whether it can.
+
+    Args:
+        name: the node.
+        records: all nodes.
+        inside: of nodes that are threads of their colocation: that colocation.
+        threads: all are threads of the launcher.
+
+    Raises:
+        NotFound: there is no such node.
+        NodeExited: it has ended for good.
+        PlanError: it is a thread.
+    """
+    record = records.get(name)
+    if record is None:
+        raise errors.NotFound(f"there is no node {name!r}; there are: {', '.join(records)}")
+    if threads:
+        raise errors.PlanError(
+            f"{name} is a thread, and only processes can be ended from outside: launch with local_mp"
+        )
+    if name in inside:
+        outermost = inside[name]
+        while outermost in inside:
+            outermost = inside[outermost]
+        raise errors.PlanError(f"{name} is a thread of {outermost}, which can be started again as a whole")
+    if record.gone:
+        how = f": it {record.exit.cause}" if record.exit else ""
+        raise errors.NodeExited(f"{name} has ended for good{how}; only what runs can be started again")

@@ -20,9 +20,8 @@ from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub
 from kourou.runtime.launchers.dialled.coordinator_tunnel import CoordinatorTunnel
-from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.model.records import NodeRecord, check_restart
 from kourou.runtime.model.resize import Resize
-from kourou.runtime.model.restart_check import check_restart
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.plan.launch_type import LaunchType

@@ -28,11 +28,10 @@ from kourou.runtime.model import instructions as do
 from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.model.records import NodeRecord, NodeState, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan
-from kourou.runtime.simulation.clock import Clock
 from kourou.runtime.simulation.faults import Faults
 from kourou.runtime.simulation.hosts import SimulatedHost, SimulatedLauncher
 from kourou.runtime.simulation.invariants import InvariantBroken, Invariants
-from kourou.runtime.simulation.processes import Network, World
+from kourou.runtime.simulation.processes import Clock, Network, World
 from kourou.runtime.simulation.scaled_plan import copied
 
 _HOUR_S = 3600.0

@@ -19,10 +19,9 @@ from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.spmd.hosts.local import LocalHost
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.hosts.remote import RemoteHost, host_over_ssh
-from kourou.spmd.launch.future import LaunchFuture
 from kourou.spmd.launch.job import Cancelled, Job, JobSpec, Way, WorkerHost
 from kourou.spmd.launch.output import HandlerFactory, OnOutput, Output
-from kourou.spmd.launch.results import LaunchResult
+from kourou.spmd.launch.results import LaunchFuture, LaunchResult
 from kourou.spmd.worker import parcel
 
 if TYPE_CHECKING:

@@ -29,12 +29,11 @@ from kourou.shown import shown
 from kourou.spmd.hosts.places import Host, assign_ranks
 from kourou.spmd.hosts.remote import RemoteHost
 from kourou.spmd.hosts.resolve import Hostnames, resolve_hostnames, resolve_hosts
-from kourou.spmd.launch.future import LaunchFuture
 from kourou.spmd.launch.host_pool import HostPool
 from kourou.spmd.launch.job import JobSpec, Way
 from kourou.spmd.launch.log_handlers import log_level
 from kourou.spmd.launch.output import HandlerFactory, OnOutput
-from kourou.spmd.launch.results import LaunchResult
+from kourou.spmd.launch.results import LaunchFuture, LaunchResult
 from kourou.spmd.worker.environment import DEFAULT_ENV_VARS_FOR_COPY, user_variables
 from kourou.working_folder import working_folder
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 R = TypeVar("R")
@@ -39,3 +41,27 @@ class LaunchResult(Generic[R]):
         if not 0 <= local_rank < len(values):
             raise IndexError(f"{hostname} had {len(values)} workers, and none of local rank {local_rank}")
         return values[local_rank]
+
+
+class LaunchFuture(concurrent.futures.Future[LaunchResult[R]]):
+    """What ``Launcher.submit`` returns. Unlike other futures, it can be cancelled while it runs."""
+
+    def __init__(self, on_cancel: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_cancel = on_cancel
+
+    def running(self) -> bool:
+        """Whether workers are there, or will be."""
+        return not self.done()
+
+    def cancel(self) -> bool:
+        """End all workers; ``result()`` raises CancelledError once they are gone. False if the run has ended before."""
+        if self.done():
+            return self.cancelled()
+        self._on_cancel()
+        return True
+
+    def set_cancelled(self) -> None:
+        """All workers are gone; called by the run."""
+        super().cancel()
+        self.set_running_or_notify_cancel()

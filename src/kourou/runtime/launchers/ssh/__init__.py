@@ -1,4 +1,4 @@
 """Hosts over ssh.
 
-Start with ``transport`` and ``connection`` (an agent there); ``inventory`` asks what hosts have, ``sync`` copies code.
+Start with ``transport`` and ``connection`` (an agent there); ``sync`` copies code.
 """

@@ -8,6 +8,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.host_agent.dial_order import ENTRY
+from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.launchers.hosts.transport import Closable, Reach, Transport, TransportEvents
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions
 from kourou.runtime.launchers.ssh.sync import options_of
@@ -107,3 +108,33 @@ def close_all(hosts: Collection[Closable]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def with_inventories(hosts: Hosts) -> Hosts:
+    """The same hosts; those that do not say what they have are asked, all at once.
+
+    Raises:
+        AgentFailedError: one cannot be reached, with ssh's own words.
+        LaunchError: files could not be copied to one.
+    """
+    reach = SshReach(hosts)
+    asked: list[RemoteHost] = []
+    try:
+        asked.extend(_ask(host, reach) for host in hosts.all if host.inventory is None)  # as far as it gets
+        return hosts.with_inventories({host.name: host.await_info().inventory for host in asked})
+    finally:
+        reach.close(asked)
+
+
+def _ask(host: Host, reach: SshReach) -> RemoteHost:
+    return RemoteHost(host.name, lambda events: reach.connect(host, events), _Nobody())
+
+
+class _Nobody:
+    """Implements :class:`kourou.runtime.launchers.hosts.host.HostEvents`: nothing is started, who waits is told."""
+
+    def on_host_message(self, host: RemoteHost, kind: str, *arguments: object) -> None:
+        """Never called."""
+
+    def on_host_lost(self, host: RemoteHost, error: errors.KourouError) -> None:
+        """``await_info`` raises it."""
