@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from kourou.cli.sweep.table import sweep_table
-from kourou.experiments.journal.progress import progress_of
-from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.journal.run_records import RunRecord, RunState, progress_of
 
 NOW = 1_000_000.0
 

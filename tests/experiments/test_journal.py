@@ -106,7 +106,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, fstype: str) -> None:
     """Let the folder be on another file system."""
     real = psutil.disk_partitions(all=True)
     mount = real[0]._replace(mountpoint=str(folder), fstype=fstype)
-    monkeypatch.setattr("kourou.experiments.journal.shared_disks.psutil.disk_partitions", lambda *, all: [*real, mount])  # noqa: A006 - psutil's
+    monkeypatch.setattr("kourou.experiments.journal.journal.psutil.disk_partitions", lambda *, all: [*real, mount])  # noqa: A006 - psutil's
 
 
 @pytest.mark.parametrize(("fstype", "mode"), [("ext4", "wal"), ("nfs4", "truncate"), ("lustre", "truncate")])
@@ -133,7 +133,7 @@ def test_a_disk_without_locks_is_told_in_words(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     mounted(monkeypatch, tmp_path, "nfs")
-    monkeypatch.setattr("kourou.experiments.journal.shared_disks.fcntl.flock", no_locks)
+    monkeypatch.setattr("kourou.experiments.journal.journal.fcntl.flock", no_locks)
     # Then nobody is said to run the sweep
     with pytest.raises(
         SweepError, match=r"cannot be locked: No locks available.*\(nfs\) gives no locks.*lockd.*sweep-dir"

@@ -49,7 +49,7 @@ def restart(
     runs_dir: RunsDir = None,
 ) -> None:
     """End a node and start it again, whatever its policy; its process is killed, and its callers get NodeRestarted."""
-    from kourou.cli.control.restart import restart_nodes
+    from kourou.cli.control.restart_and_scale import restart_nodes
 
     restart_nodes(chosen_run(run, runs_dir), node, timeout_s=timeout_s, as_json=json)
 
@@ -66,7 +66,7 @@ def scale(
     runs_dir: RunsDir = None,
 ) -> None:
     """Let groups of a live run grow or shrink; those with the highest numbers go, and their callers get NodeRemoved."""
-    from kourou.cli.control.scale import scale_run
+    from kourou.cli.control.restart_and_scale import scale_run
 
     scale_run(chosen_run(run, runs_dir), groups, timeout_s=timeout_s, as_json=json)
 
@@ -104,7 +104,7 @@ def debug(
     runs_dir: RunsDir = None,
 ) -> None:
     """Print the stacks of all threads of a node; it goes on undisturbed."""
-    from kourou.cli.control.debugging import show_stacks
+    from kourou.cli.control.profiling import show_stacks
 
     show_stacks(chosen_run(run, runs_dir), node, py_spy=py_spy)
 

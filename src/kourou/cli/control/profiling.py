@@ -1,4 +1,4 @@
-"""``kourou attach`` and ``kourou profile``: what others' tools do with a node."""
+"""``kourou debug``, ``attach`` and ``profile``: where a node is, and what others' tools do with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kourou.cli.terminal.output import FAILED, print_json, print_text, tell
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
-from kourou.runtime.monitoring.stacks import is_far
+from kourou.runtime.monitoring.stacks import is_far, stacks_of
 from kourou.runtime.node_process.metering import ask_attach
 
 _ANSWER_S = 30.0  # debugpy starts a process of its own
@@ -81,3 +81,17 @@ def call_py_spy(*words: str) -> None:
         hint = "" if code == -signal.SIGINT else "; tracing another process may need root, see kernel.yama.ptrace_scope"
         tell(f"py-spy ended with code {code}{hint}")
         raise typer.Exit(FAILED)
+
+
+def show_stacks(found: FoundRun, word: str, *, py_spy: bool) -> None:
+    """Print where every thread of a node is."""
+    with RemoteRun(found) as remote:
+        nodes = {node.name: node for node in remote.status().nodes}
+        name = choose_node(nodes, word)
+        node = nodes[name]
+        if py_spy and node.pid is not None and not node.state.ended:
+            if is_far(found, node):
+                raise errors.NodeExited(f"{name} runs on {node.host}: start py-spy there, for process {node.pid}")
+            call_py_spy("dump", "--pid", str(node.pid))
+        else:
+            print_text(stacks_of(remote, name, nodes))

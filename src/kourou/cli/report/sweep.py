@@ -15,8 +15,7 @@ from kourou.cli.report.timeline import Bar, Lane, Mark, timeline
 from kourou.cli.sweep.results import setting_rows
 from kourou.cli.sweep.status_and_logs import look
 from kourou.cli.terminal.formats import duration
-from kourou.experiments.journal.progress import progress_of
-from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.journal.run_records import RunRecord, RunState, progress_of
 from kourou.experiments.journal.sweep_folder import FoundSweep
 from kourou.experiments.results.plots import learning_curves
 from kourou.experiments.results.results import load_results

@@ -16,8 +16,7 @@ from kourou.cli.status.table import RUN_STYLES
 from kourou.cli.terminal.formats import UNKNOWN, duration, size
 from kourou.cli.terminal.output import console, print_json, print_text
 from kourou.cli.terminal.rows import plain_table
-from kourou.experiments.journal.progress import progress_of
-from kourou.experiments.journal.run_records import RunState as SweepRunState
+from kourou.experiments.journal.run_records import RunState as SweepRunState, progress_of
 from kourou.experiments.journal.sweep_folder import known_sweeps, read_sweep
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.runtime.model.status import RunState

@@ -13,9 +13,8 @@ from rich.text import Text
 
 from kourou.cli.terminal.formats import UNKNOWN, duration
 from kourou.cli.terminal.rows import add_flexible_column, most_urgent, one_line, plain_table
-from kourou.experiments.journal.progress import Progress, progress_of
 from kourou.experiments.journal.run_folder import STDOUT_FILE
-from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.experiments.journal.run_records import Progress, RunRecord, RunState, progress_of
 from kourou.runtime.files.log_file import last_line
 
 STATE_MARKS = {

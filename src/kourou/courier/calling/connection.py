@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kourou.courier.calling.answer_reader import AnswerReader
+from kourou.courier.calling.connect_deadline import UnansweredWarning
 from kourou.courier.calling.in_flight import BackgroundReader, InFlight
 from kourou.courier.calling.reentrancy import Entered
 from kourou.courier.calling.reply import Reply
 from kourou.courier.calling.transport import NotSentError, Transport
-from kourou.courier.calling.unanswered_warning import UnansweredWarning
 from kourou.courier.core.background import TICK_S
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.trace import call_numbers

@@ -20,7 +20,7 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kourou import cpython
-from kourou.courier.calling.unanswered_warning import UNANSWERED_S
+from kourou.courier.calling.connect_deadline import UNANSWERED_S
 from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded, RpcError

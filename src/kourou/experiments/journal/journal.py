@@ -7,6 +7,7 @@ committed; the next one goes on from there. Whoever holds the sweep's lock is it
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -18,11 +19,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from kourou import errors
 from kourou.closing import ClosedAtExit
 from kourou.experiments.failures import SweepBusy, SweepError
 from kourou.experiments.journal.run_records import Event, RunRecord, apply_event
-from kourou.experiments.journal.shared_disks import file_system, is_shared, try_lock
 
 JOURNAL_FILE = "sweep.sqlite"
 LOCK_FILE = "sweep.lock"
@@ -245,3 +247,41 @@ def declare(journal: Journal, records: Iterable[Mapping[str, Any]]) -> None:
         known = journal.records.get(fields["run_id"])
         if known is None or any(getattr(known, name) != value for name, value in data.items()):
             journal.append("declared", fields["run_id"], **data)
+
+
+# All others, NFS, Lustre, GPFS, CephFS, SMB and FUSE's among them, may be seen by several hosts.
+_LOCAL = {"apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "ramfs"}
+_LOCAL |= {"reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs"}
+_HELD = {errno.EAGAIN, errno.EACCES}
+
+
+def file_system(folder: Path) -> str:
+    """The type of the file system that a folder is on, such as ``ext4`` or ``nfs4``; empty: nothing tells."""
+    place = folder.resolve()
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if place.is_relative_to(mount.mountpoint)]
+    # Of those mounted one over the other, the last counts.
+    return max(reversed(mounts), key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether other hosts may see a folder."""
+    return file_system(folder) not in {"", *_LOCAL}
+
+
+def try_lock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock a file, if no other process has locked it; whether that worked.
+
+    Raises:
+        SweepError: its file system gives no locks.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise SweepError(
+            f"{path} cannot be locked: {error.strerror}. Its file system ({file_system(path.parent) or 'unknown'}) "
+            "gives no locks, without which two launchers could run one sweep: mount it with them (NFS: rpc.statd and "
+            "lockd, or version 4; Lustre: -o flock), or keep the sweep's folder elsewhere, with --sweep-dir"
+        ) from error
+    return True

@@ -14,8 +14,7 @@ from typing import Any
 from kourou import errors
 from kourou.experiments.describe.sweepfile import load_sweep
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
-from kourou.experiments.journal.progress import progress_of
-from kourou.experiments.journal.run_records import RunRecord, RunState, without_launcher
+from kourou.experiments.journal.run_records import RunRecord, RunState, progress_of, without_launcher
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.shown import listed
 from kourou.working_folder import working_folder

@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kourou.experiments.journal.journal import Journal, declare
+from kourou.experiments.journal.journal import Journal, declare, try_lock
 from kourou.experiments.journal.requests import take_requests
 from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_whole
 from kourou.experiments.journal.run_records import RunState
-from kourou.experiments.journal.shared_disks import try_lock
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.slurm.template import run_script
 from kourou.experiments.sweep.launch import new_launch_id

@@ -6,6 +6,7 @@ Launchers, the coordinator and the user's threads only put events into its queue
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import queue
 import socket
@@ -13,10 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.launch.decisions.events import (
     AddAsked,
     Attached,
@@ -32,13 +35,47 @@ from kourou.runtime.launch.decisions.events import (
     StopAsked,
 )
 from kourou.runtime.launch.decisions.state_machine import StateMachine
-from kourou.runtime.launch.exit_callbacks import ExitCallback, ExitCallbacks
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model import instructions as do
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.output.node_logs import NodeLogs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.waiting.event_queue import next_of
+
+_log = logging.getLogger("kourou")
+
+ExitCallback: TypeAlias = Callable[[ExitRecord], Any]
+
+_LAST_CALL_S = 5.0  # a callback that hangs must not keep the run from ending
+
+
+class ExitCallbacks:
+    """Calls ``callback(record)`` in a thread of its own; None calls nothing."""
+
+    def __init__(self, callback: ExitCallback | None) -> None:
+        self._callback = callback
+        self._records: queue.SimpleQueue[ExitRecord | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="kourou-on-node-exit", daemon=True)
+        if callback is not None:
+            self._thread.start()
+
+    def put(self, record: ExitRecord) -> None:
+        """A node has ended."""
+        self._records.put(record)
+
+    def close(self) -> None:
+        """Let the calls for all records so far end; wait for them a few seconds at most."""
+        if self._callback is not None:
+            self._records.put(None)
+            self._thread.join(_LAST_CALL_S)
+
+    def _work(self) -> None:
+        while (record := self._records.get()) is not None:
+            try:
+                if self._callback is not None:
+                    run_user_code(self._callback, record)
+            except Exception:  # noqa: BLE001 - a user's function; the next record is told all the same
+                _log.exception("on_node_exit raised for %s", record.node)
 
 
 class Director(LauncherEvents):

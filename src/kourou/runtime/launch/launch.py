@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kourou.runtime.graph.program import Program
     from kourou.runtime.graph.resources import PythonProcess
-    from kourou.runtime.launch.exit_callbacks import ExitCallback
+    from kourou.runtime.launch.director import ExitCallback
     from kourou.runtime.launch.run import Run
     from kourou.runtime.model.engines import EngineOptions
     from kourou.runtime.model.hosts import Host, Hosts

@@ -23,7 +23,7 @@ from kourou.runtime.plan.plan import LaunchPlan
 from kourou.shown import shown
 
 if TYPE_CHECKING:
-    from kourou.runtime.launch.exit_callbacks import ExitCallback
+    from kourou.runtime.launch.director import ExitCallback
     from kourou.runtime.launch.run import Run
     from kourou.runtime.plan.placement import PlacementOf
     from kourou.runtime.process.supervisor import Supervisor

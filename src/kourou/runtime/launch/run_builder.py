@@ -18,9 +18,8 @@ from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, RunFolder
 from kourou.runtime.files.scratch import ScratchFolder
-from kourou.runtime.launch.director import Director
+from kourou.runtime.launch.director import Director, ExitCallback
 from kourou.runtime.launch.elastic import Elastic
-from kourou.runtime.launch.exit_callbacks import ExitCallback
 from kourou.runtime.launch.folder_facts import FolderFacts
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
