@@ -6,9 +6,11 @@ is killed at any moment leaves the one before. What is deleted are folders of th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import urllib.parse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,15 @@ ASIDE = ".writing-"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8})")
 _FACTS = "checkpoint.json"
 _FILES = "files"
+_LONGEST_NAME = 200  # of 255 bytes, with room for an ending
+
+
+def as_file_name(text: str, kept: str = "") -> str:
+    """A name that any file system takes: odd characters, but for ``kept``, are percent-encoded; a long one is cut."""
+    quoted = urllib.parse.quote(text, safe=kept)
+    if len(quoted) > _LONGEST_NAME:
+        quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E")
 
 
 def number_of(path: Path) -> int:

@@ -36,3 +36,12 @@ def listed(names: Iterable[object], most: int = 5) -> str:
     """The names, or the first of them and how many more there are."""
     whole = list(map(str, names))
     return ", ".join(whole[:most]) + (f" and {len(whole) - most} more" if len(whole) > most else "")
+
+
+def meant(word: object, known: Iterable[object], otherwise: str) -> str:
+    """``did you mean 'actor'?``; or, where nothing is close, ``otherwise`` and all that there is."""
+    import difflib  # noqa: PLC0415 - for those who mistype
+
+    names = list(map(str, known))
+    close = difflib.get_close_matches(str(word), names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"{otherwise} {', '.join(names) or 'nothing'}"

@@ -9,10 +9,12 @@ from typer.core import TyperGroup
 
 import kourou
 from kourou.cli.control.commands import control_app
+from kourou.cli.report.commands import report_app
 from kourou.cli.start.commands import start_app
 from kourou.cli.status.commands import status_app
 from kourou.cli.sweep.commands import sweep_app
 from kourou.cli.terminal.output import report_errors
+from kourou.cli.top.commands import top_app
 
 
 class _Commands(TyperGroup):
@@ -32,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for commands in (start_app, status_app, control_app, sweep_app):
+for commands in (start_app, status_app, top_app, report_app, control_app, sweep_app):
     app.add_typer(commands)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kourou import courier
+from kourou.closing import ClosedAtExit
 from kourou.courier.address_target import AddressTarget
 from kourou.courier.wire.frames import Memory
 from kourou.weights.attaching import Way
@@ -16,7 +17,7 @@ from kourou.weights.transport import Transport
 DEFAULT_NAME = "default"
 
 
-class Client:
+class Client(ClosedAtExit):
     """Makes publishers and subscribers. Any number of threads may use it; can be pickled.
 
     Args:
@@ -55,12 +56,6 @@ class Client:
         self._relays = None
         if relaying is not None:
             self._relays = Relays(relaying, courier.address(self._calls), self._dial)
-
-    def __enter__(self) -> Client:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._arguments,)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import struct
 import time
-import urllib.parse
 from pathlib import Path
 from typing import NamedTuple
 
+from kourou.checkpoint_files import as_file_name
 from kourou.errors import WeightsError
 from kourou.ownership import check_own, make_own_folder, read_own
 from kourou.weights.reading import Found
 from kourou.weights.slot_layout import Contents, unpack
 
 _SUFFIX = ".weights"
-_LONGEST_NAME = 200  # file systems take names of 255 bytes
 
 
 class SavedVersion(NamedTuple):
@@ -54,7 +52,7 @@ def save(folder: Path, name: str, found: Found, publisher: str) -> None:
         "published_at": published_at,
         "buffers": len(found.contents.buffers),
     }
-    path = folder / f"{_file_name(name)}{_SUFFIX}"
+    path = folder / f"{as_file_name(name)}{_SUFFIX}"
     temporary = path.with_suffix(".part")
     try:
         with temporary.open("wb") as file:
@@ -80,13 +78,6 @@ def load(folder: Path) -> list[SavedVersion]:
         return []
     check_own(folder)
     return [_load(path) for path in sorted(folder.glob(f"*{_SUFFIX}"))]
-
-
-def _file_name(name: str) -> str:
-    quoted = urllib.parse.quote(name, safe="")
-    if len(quoted) > _LONGEST_NAME:
-        quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return quoted
 
 
 def _load(path: Path) -> SavedVersion:

@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from kourou.cli.terminal.arguments import Json, complete_run
+from kourou.cli.terminal.arguments import Json
+from kourou.cli.terminal.completion import complete_run
 
 start_app = typer.Typer()
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
-import importlib
 import inspect
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from kourou import errors
 from kourou.cli.start.function_arguments import parse_arguments
 from kourou.runtime.context import context
 from kourou.runtime.graph.program import Program
-from kourou.shown import shown
+from kourou.shown import meant, shown
 from kourou.tracebacks import format_failure
-from kourou.working_folder import working_folder
+from kourou.working_folder import import_named
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +46,7 @@ def load_program(target: str, words: Sequence[str] = (), *, command: str = "run"
     if not colon or not module_name or not function_name:
         raise errors.PlanError(f"{target!r} names no function: write MODULE:FUNCTION or path/to/file.py:FUNCTION")
     with _users_code(f"{module_name} cannot be imported"), context.no_launch(f"{module_name} is imported"):
-        module = _import(module_name)
+        module = import_named(module_name, errors.PlanError)
     function = getattr(module, function_name, None)
     if not callable(function):
         hint = _what_there_is(module, function_name)
@@ -66,8 +62,7 @@ def _what_there_is(module: Any, wanted: str) -> str:
     """Which function of the module may be meant, or which there are."""
     functions = inspect.getmembers(module, inspect.isfunction)
     own = [name for name, function in functions if function.__module__ == module.__name__]
-    close = difflib.get_close_matches(wanted, own, 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(own)}" if own else ""
+    return f"; {meant(wanted, own, 'it has')}"
 
 
 @contextlib.contextmanager
@@ -84,24 +79,6 @@ def _users_code(what: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - it is the user's
         told = format_failure(error).rstrip("\n")
         raise errors.PlanError(f"{what}\n{textwrap.indent(told, '    ')}") from None
-
-
-def _import(name: str) -> Any:
-    """Import by name, or a file by its stem with its folder on sys.path, so that nodes can import it as well."""
-    path = Path(name)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise errors.PlanError(f"there is no file {name}")
-        sys.path.insert(0, str(path.parent.absolute()))
-        name = path.stem
-    elif (here := str(working_folder())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise errors.PlanError(f"there is no module {name!r} (looked in the working folder too)") from None
-        raise
 
 
 def _unpack(result: Any, target: str) -> LoadedProgram:

@@ -7,17 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from kourou.cli.terminal.arguments import (
-    Json,
-    LiveRun,
-    Nodes,
-    Otlp,
-    Run,
-    RunOrFolder,
-    RunsDir,
-    chosen_run,
-    complete_run,
-)
+from kourou.cli.terminal.arguments import Json, LiveRun, Nodes, Otlp, Run, RunOrFolder, RunsDir, chosen_run
+from kourou.cli.terminal.completion import complete_run
 
 status_app = typer.Typer()
 
@@ -173,37 +164,3 @@ def ui(
     from kourou.cli.status.ui import serve_dashboard
 
     serve_dashboard(run, runs_dir, sweeps, host=host, port=port, browser=browser)
-
-
-@status_app.command()
-def top(
-    run: Run = "last",
-    *,
-    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
-    runs_dir: RunsDir = None,
-) -> None:
-    """Watch a run on the whole terminal: nodes, who waits for whom, events, numbers; logs, stacks and restarts by keys.
-
-    Without RUN, the newest. Needs the extra top.
-    """
-    from kourou.extras import load_extra
-
-    load_extra("textual")
-    from kourou.cli.top.app import show_top
-
-    show_top(chosen_run(run, runs_dir), interval_s=interval)
-
-
-@status_app.command()
-def report(
-    run: RunOrFolder = "last",
-    *,
-    output: Annotated[
-        Optional[Path], typer.Option("--output", "-o", help="The file; by default report.html in its folder.")
-    ] = None,
-    runs_dir: RunsDir = None,
-) -> None:
-    """Write one page about a run or a sweep, which needs nothing else: its end, nodes, timeline, curves, results."""
-    from kourou.cli.report.writing import write_report
-
-    write_report(run, runs_dir, output)

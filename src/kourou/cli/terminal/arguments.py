@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from kourou.cli.terminal.completion import complete_node, complete_run, complete_started_run
+
 if TYPE_CHECKING:
     from kourou.runtime.monitoring.found_run import FoundRun
-
-
-def complete_run(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    """All runs, the newest first."""
-    for run in _runs(context):
-        if run.run_id.startswith(incomplete):
-            yield run.run_id, f"{run.info.program}, {run.state}"
-
-
-def complete_started_run(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    """The live runs only."""
-    for run in _runs(context):
-        if run.run_id.startswith(incomplete) and run.state.live:
-            yield run.run_id, run.info.program
-
-
-def complete_node(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """The nodes of the run that stands before."""
-    from kourou import errors
-    from kourou.runtime.monitoring.run_search import choose_run
-
-    try:
-        found = choose_run(context.params.get("run") or "last", context.params.get("runs_dir"))
-    except (errors.NotFound, errors.NotOwned):
-        return
-    for node in found.status().nodes:
-        if node.name.startswith(incomplete):
-            yield node.name
-
-
-def _runs(context: typer.Context) -> list[Any]:
-    from kourou.runtime.monitoring.run_search import find_runs
-
-    return list(find_runs(context.params.get("runs_dir")))
-
 
 _RUN = "A run's name or its beginning; '-' is the newest."
 _NODES = "label/index, a label, or 'act*'."

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from kourou.experiments.describe.configfile import BASE, find_line
 from kourou.experiments.failures import DescriptionError
+from kourou.shown import meant
 
 T = TypeVar("T")
 SectionT = TypeVar("SectionT", bound="Section")
@@ -145,7 +146,7 @@ def _message(section: type[Section], keys: Keys, mistakes: Sequence[ErrorDetails
     kinds = [_KINDS[details["type"]] for details in mistakes if details["type"] in _KINDS]
     first = mistakes[0]
     if first["type"] == "extra_forbidden":
-        return f"no such setting; {_hint(str(keys[-1]), _known(section, keys[:-1]))}"
+        return f"no such setting; {meant(keys[-1], _known(section, keys[:-1]), 'there may be')}"
     if first["type"] == "invalid_key" or "[key]" in first["loc"]:
         return f"key {keys[-1]!r} is no text; write it in quotes"
     if len(kinds) == len(mistakes):
@@ -153,11 +154,6 @@ def _message(section: type[Section], keys: Keys, mistakes: Sequence[ErrorDetails
     (other, *_) = (details for details in mistakes if details["type"] not in _KINDS)
     words = _WORDS.get(other["type"])
     return f"{words.format(**other.get('ctx', {}))}, got {other['input']!r}" if words else other["msg"]
-
-
-def _hint(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there may be {', '.join(known)}"
 
 
 def _known(section: type[Section], keys: Keys) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kourou.experiments.failures import DescriptionError, ResultsError, VariantKeyError, VariantTypeError
 from kourou.ownership import replace_own
+from kourou.shown import meant
 
 VARIANT_FILE = "variant_config.json"
 
@@ -174,8 +174,7 @@ def _updated(default: Mapping[str, Any], variant: Mapping[str, Any], path: tuple
     for key, value in variant.items():
         here = (*path, str(key))
         if key not in default:
-            close = difflib.get_close_matches(str(key), [str(known) for known in default], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(str, default)) or 'no keys'}"
+            hint = meant(key, default, "it has")
             raise VariantKeyError(f"Variant key {_dotted(here)} not found in default config; {hint}")
         if isinstance(value, Mapping) != isinstance(default[key], Mapping):
             section, plain = ("config", "variant") if isinstance(default[key], Mapping) else ("variant", "config")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from kourou.experiments.failures import DescriptionError
 from kourou.experiments.sweep.launch import SOURCE_FILE
 from kourou.ownership import read_own
 from kourou.runtime.model.engines import EngineOptions
-from kourou.working_folder import working_folder
+from kourou.working_folder import import_from_here, import_named, working_folder
 
 _FILES = {".yaml", ".yml", ".toml", ".json"}
 _VARIABLE = "RUN_DESCRIPTION"  # Sample Factory's name for it
@@ -66,7 +64,7 @@ def load_source(target: str, changes: Changes | None = None) -> LoadedSweep:
     if path.is_dir():
         return _reload(path, changes)
     if path.suffix in _FILES:
-        _import_from(str(working_folder()))
+        import_from_here()
         sweep = load_sweep(path)
     else:
         sweep = _as_sweep(_find_attribute(target), target)
@@ -104,33 +102,11 @@ def _reload(folder: Path, changes: Changes) -> LoadedSweep:
 
 def _find_attribute(target: str) -> Any:
     name, _, attribute = target.rpartition(":") if ":" in target else (target, "", "")
-    module = _imported(name)
+    module = import_named(name, DescriptionError)
     attribute = attribute or _VARIABLE
     if not hasattr(module, attribute):
         raise DescriptionError(f"{name} has no {attribute}, which has to be a RunDescription; or write {name}:NAME")
     return getattr(module, attribute)
-
-
-def _imported(name: str) -> Any:
-    path = Path(name)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {name}")
-        _import_from(str(path.parent.absolute()))
-        name = path.stem
-    else:
-        _import_from(str(working_folder()))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise DescriptionError(f"there is no module {name!r} (looked in the working folder too)") from None
-        raise  # it is there; what it imports itself is missing, and the traceback says where
-
-
-def _import_from(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
 
 
 def _from_sample_factory(made: Any) -> RunDescription:

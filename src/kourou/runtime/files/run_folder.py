@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import hashlib
 import json
 import os
 import re
 import secrets
 import threading
 import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kourou import errors
+from kourou.checkpoint_files import as_file_name
 from kourou.ownership import write_own
 from kourou.runtime.files.append_file import AppendFile
 from kourou.runtime.files.descriptors import with_remedy
@@ -40,7 +39,6 @@ TOKEN_FILE = "token"  # noqa: S105 - a file's name, no secret
 
 _OF_LIVE_RUN = (ORDER_FILE, TOKEN_FILE, STATUS_FILE)
 _IN_JSON = "backslashreplace"  # what stands for a byte that is no UTF-8 (in a path, an argument) is an escape of JSON
-_LONGEST_NAME = 200  # file systems take names of 255 bytes
 
 
 def runs_dir() -> Path:
@@ -72,10 +70,7 @@ def node_checkpoints(folder: Path, node: str) -> Path:
 def _as_folders(node: str) -> tuple[str, str]:
     """A node's label and index as names of files; a label with odd characters is percent-encoded."""
     label, _, index = node.rpartition("/")
-    quoted = urllib.parse.quote(label, safe=" ,+=@~()[]{}")
-    if len(quoted) > _LONGEST_NAME:
-        quoted = f"{quoted[: _LONGEST_NAME - 17]}-{hashlib.sha256(label.encode()).hexdigest()[:16]}"
-    return quoted if quoted not in {".", ".."} else quoted.replace(".", "%2E"), index
+    return as_file_name(label, kept=" ,+=@~()[]{}"), index
 
 
 def _as_text(data: dict[str, Any]) -> str:

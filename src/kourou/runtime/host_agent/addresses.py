@@ -23,11 +23,19 @@ def interface_of(address: str) -> str | None:
     return next((name for name, addresses in _interfaces().items() if address in addresses), None)
 
 
-def _interfaces() -> dict[str, set[str]]:
-    """This machine's interfaces, and the addresses of each."""
+def own_addresses() -> list[str]:
+    """This machine's addresses, those that others may reach first."""
+    every = [address for addresses in _interfaces().values() for address in addresses]
+    found = [address for address in every if not address.startswith("fe80")]
+    return sorted(found, key=lambda address: (address in {"127.0.0.1", "::1"}, ":" in address))
+
+
+def _interfaces() -> dict[str, list[str]]:
+    """This machine's interfaces, and the IP addresses of each."""
     import psutil  # noqa: PLC0415 - slow to import, and every node imports this module
 
+    ip = {socket.AF_INET, socket.AF_INET6}
     return {
-        name: {str(own.address).partition("%")[0] for own in addresses}
+        name: [str(own.address).partition("%")[0] for own in addresses if own.family in ip]
         for name, addresses in psutil.net_if_addrs().items()
     }

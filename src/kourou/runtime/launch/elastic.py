@@ -19,7 +19,7 @@ from kourou.runtime.model.names import index_of, label_of, root_of
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.resize import Resize
 from kourou.runtime.plan.plan import LaunchPlan
-from kourou.shown import shown
+from kourou.shown import meant, shown
 
 if TYPE_CHECKING:
     from typing import Any
@@ -207,14 +207,14 @@ class Elastic:
     def _check_known(self, label: str) -> None:
         labels = list(dict.fromkeys(label_of(node.name) for node in self.plan.nodes))
         if label not in labels:
-            hint = _hint(str(label), labels, "the groups are")
+            hint = meant(label, labels, "the groups are:")
             raise errors.NotFound(f"program {self.plan.program!r} has no group {shown(label)}; {hint}")
 
     def _check_removable(self, name: str) -> None:
         record = self._coordinator.directory.get(name)
         if record is None:
             names = [each.name for each in self._present()]
-            hint = _hint(name, names, "there are")
+            hint = meant(name, names, "there are:")
             raise errors.NotFound(f"there is no node {name!r}; {hint}")
         if root_of(name) != name:
             raise errors.PlanError(f"{name} is a part of {root_of(name)}, which can be removed as a whole")
@@ -245,10 +245,3 @@ class Elastic:
 
     def _without_recipe(self) -> str:
         return "its launcher was handed the plan alone (lp.submit), and cannot make nodes; they can be removed"
-
-
-def _hint(name: str, names: Sequence[str], otherwise: str) -> str:
-    import difflib  # noqa: PLC0415 - for those who mistype
-
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"{otherwise}: {', '.join(names)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from kourou.runtime.output.tmux import TMUX_SESSION
 from kourou.runtime.plan.allocation import Wanted, wanted_of
 from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.placement import PlacementOf
-from kourou.shown import shown
+from kourou.shown import meant, shown
 
 TERMINALS = ("current_terminal", "output_to_files", TMUX_SESSION)
 
@@ -31,8 +30,7 @@ def check_arguments(
     labels = list(program.groups)
     for label, resource in resources.items():
         if label not in labels:
-            close = difflib.get_close_matches(str(label), labels, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the labels are: {', '.join(labels)}"
+            hint = meant(label, labels, "the labels are:")
             yield f"local_resources[{label!r}]: the program has no such label; {hint}"
         if not isinstance(resource, PythonProcess):
             yield f"local_resources[{label!r}]: Launch config for {label} must be a PythonProcess."

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hmac
-import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
-import psutil
-
 from kourou import errors
+from kourou.runtime.host_agent.addresses import own_addresses
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.dialling import BYE, SERVER_NAME, SHELL, TUNNEL
@@ -224,14 +222,3 @@ class AgentServer:
             if transport.over and transport.session_id is not None:
                 self._over.add(transport.session_id)
         self.thread.loop.call_later(min(1.0, heartbeat_s(self._order.silence_s) / 2), self._look)
-
-
-def own_addresses() -> Sequence[str]:
-    """This machine's addresses, those that others may reach first."""
-    found = [
-        str(each.address).partition("%")[0]
-        for addresses in psutil.net_if_addrs().values()
-        for each in addresses
-        if each.family in {socket.AF_INET, socket.AF_INET6} and not str(each.address).startswith("fe80")
-    ]
-    return sorted(found, key=lambda address: (address in {"127.0.0.1", "::1"}, ":" in address))
