@@ -17,7 +17,7 @@ _BAD = {RunState.FAILED, RunState.DEAD}
 
 def find(status: RunStatus, events: Sequence[Mapping[str, Any]]) -> list[Finding]:
     """What is to be said of a run that has ended, the worst first."""
-    exits = [_exit_of(event) for event in events if event["event"] == "exit"]
+    exits = [ExitRecord.from_dict(event) for event in events if event["event"] == "exit"]
     bad = [one for one in exits if one.state is NodeState.FAILED]
     found = list(_failures(status, bad))
     if status.state is RunState.DEAD:
@@ -29,10 +29,6 @@ def find(status: RunStatus, events: Sequence[Mapping[str, Any]]) -> list[Finding
         text = f"it failed: {status.stop_reason}"
         found.append(Finding(severity=Severity.ERROR, kind="failed", nodes=(), text=text))
     return [*found, *_killed(events), *_slow_starts(events), *_slow_stop(events)]
-
-
-def _exit_of(event: Mapping[str, Any]) -> ExitRecord:
-    return ExitRecord.from_dict({key: value for key, value in event.items() if key not in {"time", "event"}})
 
 
 def _failures(status: RunStatus, bad: Sequence[ExitRecord]) -> Iterator[Finding]:

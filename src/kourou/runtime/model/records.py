@@ -165,10 +165,11 @@ class ExitRecord:
         return {**vars(self), "state": str(self.state)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> ExitRecord:
-        """The inverse of :meth:`to_dict`."""
+    def from_dict(cls, data: Mapping[str, Any]) -> ExitRecord:
+        """The inverse of :meth:`to_dict`; and what an event of this says, which has a time beside."""
+        said = {name: value for name, value in data.items() if name not in {"time", "event"}}
         changed = {"state": NodeState(data["state"]), "last_lines": tuple(data["last_lines"])}
-        return cls(**{**data, **changed})
+        return cls(**{**said, **changed})
 
     def describe(self) -> str:
         """Everything a person needs to find the fault."""

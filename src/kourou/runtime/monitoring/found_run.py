@@ -296,7 +296,7 @@ class FoundRun:
         records = {node["name"]: NodeRecord(name=node["name"], host=self.info.host) for node in self.plan()["nodes"]}
         for event in self.events():
             if event["event"] == "exit":
-                exit_record = ExitRecord.from_dict({k: v for k, v in event.items() if k not in {"time", "event"}})
+                exit_record = ExitRecord.from_dict(event)
                 records[exit_record.node] = dataclasses.replace(records[exit_record.node], exit=exit_record)
             elif event["event"] == "node":
                 name, state = event["name"], NodeState(event["state"])
