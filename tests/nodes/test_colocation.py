@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import kourou as lp
 from kourou import courier
-from kourou.errors import GraphError, NodeExited, PlanError, ProgramFailed
+from kourou.errors import GraphError, NodeExited, NodeRestarted, PlanError, ProgramFailed
 from optional import pytest
 from polling import WAIT_S, until
 
@@ -258,26 +259,42 @@ class Busy:
         self.done.wait()
 
 
-def until_there(path: Path) -> None:
+def end(path: Path, *, fail: bool) -> None:
+    """Once there is a file; a failure is not repeated."""
     until(path.exists, WAIT_S)
+    if fail and lp.get_context().attempt == 1:
+        raise ValueError("x")
+    if fail:
+        wait_for_stop()
 
 
 @both
-def test_who_calls_a_child_that_its_colocation_ends_hears_how_it_ended(launch_type: str, tmp_path: Path) -> None:
-    # Given a program that goes on after a colocation, of which a child is called from outside when another one finishes
+@pytest.mark.parametrize(
+    ("fail", "error", "text"),
+    [(False, NodeExited, "co/0:0 has ended"), (True, NodeRestarted, "co/0:0 was restarted")],
+    ids=["one-finishes", "one-fails"],
+)
+def test_who_calls_a_child_that_its_colocation_ends_hears_what_becomes_of_it(
+    fail: bool, error: type[Exception], text: str, launch_type: str, tmp_path: Path
+) -> None:
+    # Given a program that goes on when a colocation of it ends, or starts again, while a child is called from outside
     Busy.done.clear()
-    busy = lp.CourierNode(Busy, tmp_path / "called")
-    siblings = [busy, lp.PyNode(until_there, tmp_path / "called")]
-    program = of(lp.MultiThreadingColocation(siblings, return_on_first_completed=True))
+    busy, called = lp.CourierNode(Busy, tmp_path / "called"), tmp_path / "called"
+    siblings = [busy, lp.PyNode(functools.partial(end, called, fail=fail))]
+    program = lp.Program("colocation")
+    with program.group("co", on_failure=lp.Restart(backoff_s=0.01)):
+        program.add_node(lp.MultiThreadingColocation(siblings, return_on_first_completed=True))
     program.add_node(lp.PyNode(lp.wait_for_stop), label="other")
     with lp.launch(program, launch_type) as run:
         client: Any = busy.create_handle().dereference()
         try:
             # When the colocation ends the one that is called, Then who called is not told that the program stops
-            with pytest.raises(NodeExited, match="co/0:0 has ended"):
+            with pytest.raises(error, match=text):
                 client.wait()
         finally:
             Busy.done.set()
+        if fail:
+            until(lambda: run.nodes["co/0"].attempt == 2, WAIT_S, "its restart")
         assert run.stop_reason is None
 
 

@@ -39,10 +39,12 @@ def unit(*parts, **options):
     ]
 
 
+IN_C = {"parent": "c/0", "placement": Placement.IN_PARENT}
+
+
 def threads(**options):
     """A colocation whose children are threads of its process."""
-    inside = {"parent": "c/0", "placement": Placement.IN_PARENT}
-    return [node("c/0", **options), node("c/0:a", **inside), node("c/0:b", on_failure=Restart(), **inside)]
+    return [node("c/0", **options), node("c/0:a", **IN_C), node("c/0:b", on_failure=Restart(), **IN_C)]
 
 
 TWICE = Restart(max_times=2, window_s=100.0, backoff_s=1.0)
@@ -441,6 +443,18 @@ TABLES: dict[str, Table] = {
                 ["c/0:a FINISHED", "c/0:b FINISHED"],
             ),
             (finished("c/0", 2), ["c/0 FINISHED"]),
+        ],
+    ),
+    "a thread that ends after another one has failed may come back with it": (
+        [node("c/0", on_failure=TWICE), *(node(f"c/0:{name}", on_failure=TWICE, **IN_C) for name in "abc")],
+        [
+            (0, ["launch c/0 1"]),
+            (reported("c/0:a", Outcome(kind="finished")), ["c/0:a FINISHED"]),
+            (reported("c/0:b", Outcome(kind="raised", code=1)), ["c/0:b FAILED, again"]),
+            (reported("c/0:c", Outcome(kind="finished")), ["c/0:c FINISHED, again"]),
+            (exited("c/0", 1), ["c/0 FAILED, again", "c/0:a may restart"]),
+            (1, ["launch c/0 2"]),
+            (reported("c/0:c", Outcome(kind="finished"), 2), ["c/0:c FINISHED"]),
         ],
     ),
     "threads are judged with their process, also after a SIGTERM to it": (

@@ -67,6 +67,12 @@ class NodeTable:
             if name in self.alive:
                 yield self.nodes[name]
 
+    def has_failed_thread(self, ended: TrackedNode) -> bool:
+        """Whether this thread, or another one of its process before it, has failed, so that the process will."""
+        process = next(self.nodes[name] for name in self.tree.above(ended.name) if self.tree.launched(name))
+        process.thread_failed |= ended.state is NodeState.FAILED
+        return process.thread_failed
+
     def is_launched(self, name: str) -> bool:
         """It lives, as a process or a thread that the launcher has started."""
         return name in self.alive and self.tree.launched(name)

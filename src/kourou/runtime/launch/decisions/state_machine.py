@@ -258,9 +258,9 @@ class StateMachine:
             self._only_servers.note_end(self._now)
 
     def _may_restart_with_parent(self, node: TrackedNode) -> bool:
-        """For a thread that failed: its callers shall wait until it is known what becomes of its colocation."""
+        """For a thread that failed, or ended with one: its callers wait until its colocation's fate is known."""
         restarts = isinstance(node.plan.on_failure, Restart) and not self._stopping and not node.removed
-        return restarts and self._tree.inside(node.name) and node.state is NodeState.FAILED
+        return self._tree.inside(node.name) and self._table.has_failed_thread(node) and restarts
 
     def _react(self, record: ExitRecord) -> float | None:
         """Apply the policy to a failure: seconds until the restart, or None."""

@@ -23,6 +23,8 @@ class TrackedNode:
     pid: int | None = None
     attached: bool = False
     """Its process has reported."""
+    thread_failed: bool = False
+    """One of the threads that live in its process failed, and so will it."""
     outcome: Outcome | None = None
     """What it said of its end."""
     killed: str | None = None
@@ -52,7 +54,7 @@ class TrackedNode:
         self.attempt += 1
         self.began_at = now
         self.pid = self.outcome = self.killed = self.restart_asked = None
-        self.attached = self.will_restart = False
+        self.attached = self.thread_failed = self.will_restart = False
 
     def uptime_s(self, now: float) -> float:
         """Since this attempt began."""
