@@ -74,3 +74,12 @@ def test_no_time_is_told_that_nothing_speaks_for() -> None:
     running, waiting = record(1, RunState.RUNNING), record(2, RunState.PENDING)
     assert progress_of([running, waiting], now=NOW).eta_s is None
     assert progress_of([record(3, RunState.SUCCEEDED, took_s=1.0), waiting], now=NOW).eta_s is None
+
+
+@pytest.mark.parametrize("width", [32, 45, 60, 99])
+def test_what_has_no_room_is_left_out_and_no_number_is_cut(width: int) -> None:
+    lines = drawn([record(1, RunState.SUCCEEDED, took_s=3725.0, slot=12, gpus=("10", "11"))], width=width)
+    headings, row = lines[3], lines[5]
+    assert max(map(len, lines)) <= width
+    assert ("took" in headings) == ("1h 02m" in row) == (width >= 45)
+    assert ("gpu" in headings) == ("10,11" in row) == (width >= 60)

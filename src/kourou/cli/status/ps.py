@@ -15,7 +15,7 @@ from kourou import errors
 from kourou.cli.status.table import RUN_STYLES
 from kourou.cli.terminal.formats import UNKNOWN, duration, size
 from kourou.cli.terminal.output import console, print_json, print_text
-from kourou.cli.terminal.rows import plain_table
+from kourou.cli.terminal.rows import leave_out, plain_table
 from kourou.experiments.journal.run_records import RunState as SweepRunState, progress_of
 from kourou.experiments.journal.sweep_folder import known_sweeps, read_sweep
 from kourou.runtime.files.run_folder import runs_dir
@@ -53,7 +53,9 @@ def list_runs(parent: Path | None, *, every: bool, as_json: bool) -> None:
             duration(row["age_s"]),
             UNKNOWN if row["took_s"] is None else duration(row["took_s"]),
         )
-    console().print(table)
+    out = console()
+    leave_out(table, out.width, ("type", "nodes", "took", "age"))
+    out.print(table)
 
 
 _STATE_TEXTS = {RunState.DEAD: "dead launcher"}

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kourou.cli.terminal.formats import UNKNOWN, duration
-from kourou.cli.terminal.rows import add_flexible_column, most_urgent, one_line, plain_table
+from kourou.cli.terminal.rows import add_flexible_column, leave_out, most_urgent, one_line, plain_table
 from kourou.experiments.journal.run_folder import STDOUT_FILE
 from kourou.experiments.journal.run_records import Progress, RunRecord, RunState, progress_of
 from kourou.runtime.files.log_file import last_line
@@ -92,6 +92,7 @@ def _rows(records: Sequence[RunRecord], width: int, *, fill: bool) -> Table:
     now = time.time()
     for record in records:
         table.add_row(*_cells(record, now, wide=wide))
+    leave_out(table, width, ("gpu", "slot", "try", "took") if not wide else ())
     return table
 
 

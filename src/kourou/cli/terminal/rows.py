@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 T = TypeVar("T")
+_ROOMY = 10_000  # columns, more than any table has
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -25,6 +28,15 @@ def plain_table(*, fill: bool = False) -> Table:
 def add_flexible_column(table: Table, heading: str) -> None:
     """Add a column, of cells by :func:`one_line`, that takes what the others leave; they are not cut for its sake."""
     table.add_column(heading, overflow="ellipsis", ratio=1)  # rich shrinks columns that may wrap, before all others
+
+
+def leave_out(table: Table, width: int, headings: Sequence[str]) -> None:
+    """Leave out columns, in this order, until the others fit as they are: half a number reads as another one."""
+    roomy = Console(width=_ROOMY)
+    for heading in headings:
+        if Measurement.get(roomy, roomy.options, table).maximum <= width:
+            return
+        table.columns[:] = [column for column in table.columns if column.header != heading]
 
 
 def one_line(text: str, style: str = "") -> Text:
