@@ -86,13 +86,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     from xdist.scheduler import LoadFileScheduling
 
     together = {f"tests/{name}.py" for name in WITH_TORCH.split()}
-
-    class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return "with torch" if file in together else file
-
-    return Scheduling(config, log)
+    scheduler = LoadFileScheduling(config, log)
+    file_of = scheduler._split_scope
+    scheduler._split_scope = lambda nodeid: "with torch" if (file := file_of(nodeid)) in together else file
+    return scheduler
 
 
 @pytest.hookimpl(wrapper=True)
