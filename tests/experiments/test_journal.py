@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -23,6 +25,7 @@ from kourou.experiments.journal.journal import (
     read_records,
 )
 from kourou.experiments.journal.run_records import RunState
+from strangers import NOBODY, needs_root
 
 RUN = {"run_id": "a-0", "name": "a", "folder": "/f", "setting": "a", "repeat": 0, "seed": 1, "params": {"x": 1}}
 
@@ -150,3 +153,25 @@ def test_a_journal_that_sqlite_cannot_lock_names_the_file_system(
     (tmp_path / "sweep.sqlite").write_bytes(b"no journal" * 100)
     with pytest.raises(SweepError, match=r"file is not a database \(on nfs4, whose locks SQLite needs"):
         Journal(tmp_path)
+
+
+@needs_root
+def test_another_user_may_read_it_and_not_be_its_launcher() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)
+        with contextlib.closing(Journal(top)) as journal:
+            journal.append("declared", "a-0", name="a", folder="a")
+            journal.commit()
+        child = os.fork()
+        if not child:
+            code = 1
+            with contextlib.suppress(BaseException):
+                os.setgroups([])
+                os.setuid(NOBODY)
+                assert [record.name for record in read_records(top).values()] == ["a"]
+                with pytest.raises(SweepError, match="cannot be changed"):
+                    SweepLock(top)
+                code = 0
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

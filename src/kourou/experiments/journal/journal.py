@@ -12,8 +12,10 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import socket
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -52,12 +54,15 @@ class SweepLock(ClosedAtExit):
 
     Raises:
         SweepBusy: another process is its launcher.
-        SweepError: the folder's file system gives no locks.
+        SweepError: the folder cannot be written, or its file system gives no locks.
     """
 
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK_FILE
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SweepError(f"the sweep in {folder} cannot be changed: {error}") from error
         # Whoever looks whether there is a launcher has the lock for an instant.
         try:
             held = any(_locked(self._file, path) for _ in range(_LOCK_TRIES))
@@ -210,10 +215,29 @@ def _replay(db: sqlite3.Connection) -> dict[str, RunRecord]:
 
 
 @contextlib.contextmanager
+def copied_journal(folder: Path) -> Iterator[Path | None]:
+    """A folder with a copy of a sweep's journal, if it has one: looking into the original may write to it."""
+    if not (folder / JOURNAL_FILE).exists():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="kourou-") as copy:
+        for file in folder.glob(f"{JOURNAL_FILE}*"):
+            if not file.name.endswith("-shm"):
+                shutil.copyfile(file, Path(copy, file.name))
+        yield Path(copy)
+
+
+@contextlib.contextmanager
 def _reading(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / JOURNAL_FILE
     if not path.exists():
         raise errors.NotFound(f"there is no sweep in {folder}: it has no {JOURNAL_FILE}")
+    if not os.access(folder, os.W_OK) or not os.access(path, os.W_OK):  # another user's, or on a disk for reading only
+        with copied_journal(folder) as copy:
+            if copy is not None:
+                with _reading(copy) as db:
+                    yield db
+                return
     # Not mode=ro: the first reader after a kill has to recover what the dead launcher had committed.
     with (
         _sqlite_errors(folder),
