@@ -79,12 +79,7 @@ class RunBuilder:
         self._scratch: ScratchFolder | None = None
         self._child_server: ChildServer | None = None
         self._resources = contextlib.ExitStack()  # what the end of the run gives back, last first
-        self._logs = NodeLogs(
-            folder.log_file,
-            Terminal(self._output()),
-            merged=folder.path / MERGED_LOG,
-            rotation=Rotation.from_environment(),
-        )
+        self._logs = self._make_logs()
         self._metrics_dir = os.environ.get(RUN_DIR_VARIABLE) or str(folder.path)
         self._coordinator = self._make_coordinator()
         self._facts = FolderFacts(
@@ -114,6 +109,14 @@ class RunBuilder:
             on_resize=lambda *ask: self._elastic.carry_out(*ask),  # noqa: PLW0108 - likewise
             on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
             on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
+        )
+
+    def _make_logs(self) -> NodeLogs:
+        return NodeLogs(
+            self._folder.log_file,
+            Terminal(self._output()),
+            merged=self._folder.path / MERGED_LOG,
+            rotation=Rotation.from_environment(),
         )
 
     def _output(self) -> NonBlockingStream | None:
