@@ -14,7 +14,7 @@ from pathlib import Path
 import kourou as lp
 from experiments.sweeping import QUICK, by_name, function_run, happened, python_run, shell_run, states, sweep
 from kourou import errors
-from kourou.experiments import Experiment, ParamList, RunDescription, RunSpec, SweepBusy, log
+from kourou.experiments import DescriptionError, Experiment, ParamList, RunDescription, RunSpec, SweepBusy, log
 from kourou.experiments.journal.journal import SweepLock
 from kourou.experiments.journal.requests import ask
 from kourou.experiments.sweep.dry_run import plan_sweep
@@ -73,6 +73,17 @@ def test_a_run_that_has_begun_keeps_name_and_folder_where_its_description_counts
     assert sorted(path.name for path in (tmp_path / "runs/s/e_").iterdir()) == names
     assert told("01_e_x_2.0") == "--x=2.0 --experiment=01_e_x_2.0\n" * 2
     assert [Path(record.folder).name for record in again.records] == names
+
+
+def test_a_new_run_does_not_get_the_folder_of_one_that_has_begun(tmp_path: Path) -> None:
+    def described(*values: int) -> tuple[RunSpec, ...]:
+        experiment = Experiment("e", ["true"], ParamList([{"x": x} for x in values]))
+        return RunDescription("s", [experiment], customize_experiment_name=False).generate_runs(str(tmp_path))
+
+    run_sweep(described(1), tmp_path / "s")
+    with pytest.raises(DescriptionError, match=r"run '00_e' with {'x': 0} .* in which the run with {'x': 1} has begun"):
+        run_sweep(described(0, 1), tmp_path / "s")
+    assert run_sweep(described(1, 0), tmp_path / "s").exit_code == 0
 
 
 def test_a_sweep_with_another_suffix_is_run_again(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kourou.experiments.describe.runs import RunSpec, check_runs
+from kourou.experiments.failures import DescriptionError
 from kourou.experiments.journal.looking import known_records
 from kourou.experiments.journal.run_records import RunRecord
 
@@ -24,11 +25,19 @@ def check_begun(runs: Iterable[RunSpec], folder: str | os.PathLike[str]) -> tupl
         folder: the sweep's, whose journal knows what has begun.
 
     Raises:
-        DescriptionError: two runs are the same, or share a folder.
+        DescriptionError: two runs are the same, or share a folder; or a new one would get that of one that has begun.
     """
     known = known_records(Path(folder).absolute())
     begun = {run_id: record for run_id, record in known.items() if record.attempt}
-    return check_runs(_as_it_began(run, begun[run.run_id]) if run.run_id in begun else run for run in check_runs(runs))
+    checked = [_as_it_began(run, begun[run.run_id]) if run.run_id in begun else run for run in check_runs(runs)]
+    taken = {run.folder: run for run in checked if run.run_id in begun}
+    for run in checked:
+        if (other := taken.get(run.folder, run)) is not run:
+            raise DescriptionError(
+                f"run {run.name!r} with {dict(run.params)} would get the folder {run.folder}, in which the run with "
+                f"{dict(other.params)} has begun: describe what is new behind what was there, or under another name"
+            )
+    return check_runs(checked)
 
 
 def _as_it_began(run: RunSpec, record: RunRecord) -> RunSpec:
