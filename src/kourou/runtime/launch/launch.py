@@ -88,10 +88,8 @@ def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
             from kourou.runtime.launch import launching  # noqa: PLC0415 - see above
             from kourou.runtime.launch.resuming import find_resumed  # noqa: PLC0415 - likewise
         exporters = launching.exporters_of(log_to)
-        program = launching.the_program(programs)
+        program = launching.the_program(programs, xm_resources)
         resumed = find_resumed(resume, program.name, run_dir)
-        if xm_resources is not None:
-            raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
         plan, recipe = launching.compiled(
             program,
             launch_type,

@@ -116,12 +116,14 @@ def build_run(  # noqa: PLR0913 - what is there before it
     return builder.build(recipe, undo)
 
 
-def the_program(programs: Any) -> Program:
+def the_program(programs: Any, xm_resources: object = None) -> Program:
     """The program of ``lp.launch``'s first argument.
 
     Raises:
-        PlanError: it is none.
+        PlanError: it is none, or is to be XManager's.
     """
+    if xm_resources is not None:
+        raise errors.PlanError("xm_resources belongs to XManager, which kourou does not use: leave it out")
     if isinstance(programs, Program):
         return programs
     if isinstance(programs, Sequence) and programs and all(isinstance(p, Program) for p in programs):
