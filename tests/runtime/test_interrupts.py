@@ -198,6 +198,10 @@ class BeginsAndIsInterrupted(FakeRun):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11),
+    reason="there an error of a profile function passes over a generator's finally",
+)
 def test_ctrl_c_at_any_moment_leaves_no_run_that_only_half_began(own_handler):
     seen = set()
     for moment in itertools.count():
