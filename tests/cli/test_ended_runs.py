@@ -98,6 +98,7 @@ def test_a_run_whose_launcher_was_killed_is_said_to_be_dead(first, launched, tmp
     mark.touch()
     if first == "nodes":  # which may hear of it, and end, before their zygote does
         live.launcher.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(live.launcher.pid).status() == psutil.STATUS_STOPPED, WAIT_S, "it to be stopped")
         for node in nodes:
             node.kill()
         until(lambda: not zygote.children(), WAIT_S, "the end of the nodes")
