@@ -10,7 +10,7 @@ from pathlib import Path
 from kourou.testing.polling import until
 from optional import psutil
 
-__all__ = ["WAIT_S", "alive", "all_gone", "closed_by_peer", "marked", "until"]
+__all__ = ["WAIT_S", "alive", "all_gone", "closed_by_peer", "complaints", "marked", "until"]
 
 WAIT_S = 40.0
 """Seconds that anything may take on a busy machine; less than a test's time-out, which does not say what is missing."""
@@ -31,6 +31,13 @@ def all_gone(processes: Iterable[psutil.Process], within_s: float) -> float:
     assert watched, "there is nothing to watch"
     until(lambda: not any(alive(p) for p in watched), within_s, f"the end of {watched}")
     return time.monotonic() - started
+
+
+def complaints(printed: str) -> list[str]:
+    """The lines of a launcher's stderr, but for those that tell of a node which takes long to start: on a busy machine
+    one that imports torch does.
+    """
+    return [line for line in printed.splitlines() if not line.startswith("still waiting for ")]
 
 
 def closed_by_peer(connection: socket.socket) -> bool:
