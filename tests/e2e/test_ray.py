@@ -22,8 +22,8 @@ from cli.commands import kourou, start
 from e2e import ape_x
 from e2e.served import Server
 from kourou.runtime.model.engines import EngineOptions
-from kourou.runtime.model.environment import COPIED_VARIABLES
 from kourou.runtime.monitoring.run_search import find_runs
+from kourou.runtime.node_environment import COPIED_VARIABLES
 from kourou.testing.contracts.engines import ENGINE_CHECKS
 from optional import pytest
 from polling import marked, until

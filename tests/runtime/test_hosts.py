@@ -9,7 +9,6 @@ from hypothesis import given, strategies as st
 
 import kourou as lp
 from kourou.errors import GraphError, PlanError
-from kourou.runtime.model.environment import matching_variables
 from kourou.runtime.model.inventory import Request
 from kourou.runtime.plan.placement import place
 from kourou.runtime.plan.plan import LaunchPlan
@@ -84,11 +83,6 @@ def test_a_name_that_ssh_would_take_for_something_else_is_refused(name: Any) -> 
 def test_fields_without_a_meaning_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(GraphError, match=next(iter(fields))):
         lp.Hosts(["a"], **fields)
-
-
-def test_variables_are_chosen_by_patterns() -> None:
-    environ = {"NCCL_DEBUG": "1", "MY_NCCL": "2", "PATH": "3"}
-    assert matching_variables(environ, ("NCCL*", "PATH")) == {"NCCL_DEBUG": "1", "PATH": "3"}
 
 
 def test_nodes_are_spread_over_hosts_by_default() -> None:

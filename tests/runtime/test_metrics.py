@@ -20,9 +20,10 @@ import kourou as lp
 from kourou.runtime.files import growing_file
 from kourou.runtime.metrics import rows, shipping, writing
 from kourou.runtime.metrics.images import save
-from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE, log_to, logging_to
+from kourou.runtime.metrics.log import log_to, logging_to
 from kourou.runtime.metrics.reading import RowFollower, last_metrics, read_config, read_images, read_metrics
 from kourou.runtime.metrics.rows import METRICS_FILE
+from kourou.runtime.node_environment import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from optional import optional
 from polling import until
 

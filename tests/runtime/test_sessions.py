@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.process import process_table
 from optional import pytest
 from polling import WAIT_S, until
@@ -60,10 +61,7 @@ def test_processes_that_ended_have_no_members_below_them(start):
 
 
 def test_a_cookie_finds_its_own_attempt_only(start):
-    environments = [
-        {**os.environ, process_table.COOKIE: process_table.make_cookie("run-1", "a b/0", attempt)}
-        for attempt in (1, 10)
-    ]
+    environments = [{**os.environ, COOKIE: process_table.make_cookie("run-1", "a b/0", attempt)} for attempt in (1, 10)]
     first, tenth = (start("import time; print(flush=True); time.sleep(60)", env=env) for env in environments)
     for popen in (first, tenth):
         popen.stdout.readline()
@@ -85,14 +83,14 @@ if os.fork() == 0:
     print(os.getpid(), flush=True)
 time.sleep(60)
 """
-    env = {**os.environ, process_table.COOKIE: process_table.make_cookie("run-1"), "LAST": "kept"}
+    env = {**os.environ, COOKIE: process_table.make_cookie("run-1"), "LAST": "kept"}
     parent = start(code, env=env)
     fork = psutil.Process(int(parent.stdout.readline()))
     # Then the fork is found by it, and the rest of the environment is as it was.
     assert sorted(process_table.escaped_from(cookie)) == sorted([parent.pid, fork.pid])
     shown = fork.environ()
     assert shown["LAST"] == "kept"
-    assert shown[process_table.COOKIE].rstrip(" ") == cookie
+    assert shown[COOKIE].rstrip(" ") == cookie
     fork.kill()
 
 

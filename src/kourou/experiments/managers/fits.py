@@ -25,7 +25,8 @@ from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
 from kourou.notebook import Display, bar, in_notebook
-from kourou.runtime.model.inventory import Inventory, thread_counts
+from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.node_environment import thread_counts
 from kourou.runtime.plan.preloading import installed
 from kourou.runtime.process.supervisor import Supervisor
 

@@ -21,10 +21,10 @@ from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.launchers.engines.reach import EngineReach
 from kourou.runtime.launchers.hosts.host import HostEvents, RemoteHost
 from kourou.runtime.model.engines import EngineOptions, Shape
-from kourou.runtime.model.environment import matching_variables
 from kourou.runtime.model.hosts import Host
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.node_environment import matching_variables
 from kourou.runtime.plan.allocation import plan_of_hosts
 from kourou.runtime.process.preload import Preload
 from kourou.runtime.process.supervisor import ProcessEvents

@@ -18,9 +18,8 @@ from kourou.experiments.results.results import run_record
 from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.program import Program
-from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
-from kourou.runtime.model.inventory import thread_counts
 from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.node_environment import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE, with_devices
 from kourou.runtime.plan import absl_flags
 from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import pack
@@ -64,10 +63,7 @@ class PreparedRun:
         }
         if self.record["seed"] is not None:
             env["KOUROU_SEED"] = str(self.record["seed"])
-        env |= thread_counts(slot.threads)
-        if slot.gpus is not None:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
-        return {**env, **self.env}
+        return {**with_devices(env, slot.threads, slot.gpus), **self.env}
 
 
 def prepare(runs: Iterable[RunSpec], *, python: str = sys.executable) -> list[PreparedRun]:

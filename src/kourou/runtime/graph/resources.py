@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from kourou import errors
-from kourou.runtime.model.environment import as_variables
+from kourou.runtime.node_environment import as_variables
 from kourou.shown import shown
 
 T = TypeVar("T")

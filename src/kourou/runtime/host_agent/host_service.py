@@ -181,10 +181,8 @@ def _named(spec: ProcessSpec, inventory: Inventory) -> ProcessSpec:
 
     CPUs are pinned where the engine keeps this host to those that it gave; where it does not, others use them as well.
     """
-    env = dict(spec.env)
-    if places := env.get("CUDA_VISIBLE_DEVICES"):
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(inventory.gpus[int(place)] for place in places.split(","))
+    gpus = [inventory.gpus[int(place)] for place in spec.gpus] if spec.gpus else None
     cpus = None
     if spec.cpus and len(inventory.cpus) < (os.cpu_count() or 1) and max(spec.cpus) < len(inventory.cpus):
         cpus = tuple(inventory.cpus[place] for place in spec.cpus)
-    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=cpus)
+    return spec.with_devices(cpus, gpus)

@@ -23,10 +23,10 @@ from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.launch.folder_facts import FolderFacts
 from kourou.runtime.launch.run import Run
 from kourou.runtime.launchers.base import Launcher
-from kourou.runtime.metrics.log import RUN_DIR_VARIABLE
 from kourou.runtime.metrics.writing import close_files
 from kourou.runtime.model.hosts import Hosts
 from kourou.runtime.model.records import NodeRecord
+from kourou.runtime.node_environment import RUN_DIR_VARIABLE
 from kourou.runtime.output.node_logs import MERGED_LOG, NodeLogs, Terminal, redirect_threads
 from kourou.runtime.output.tmux import TMUX_SESSION, add_windows, open_session
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan

@@ -16,13 +16,7 @@ from typing import Any
 from kourou.runtime.context import context
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.metrics import images as pictures, rows, writing
-
-RUN_DIR_VARIABLE = "KOUROU_RUN_DIR"
-"""The environment variable that tells a run its folder, and what a node's process starts, where its metrics go."""
-RUN_ATTEMPT_VARIABLE = "KOUROU_RUN_ATTEMPT"
-"""And this one how often the run was started, this time included."""
-NODE_VARIABLE = "KOUROU_NODE"
-"""And this one the node."""
+from kourou.runtime.node_environment import NODE_VARIABLE, RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 
 _LAUNCHER = "launcher"
 _Destination = tuple[str, dict[str, Any]]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from kourou import errors
-from kourou.runtime.model.environment import COPIED_VARIABLES
+from kourou.runtime.node_environment import COPIED_VARIABLES
 from kourou.shown import shown
 
 

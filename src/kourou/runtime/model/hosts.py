@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kourou import errors
-from kourou.runtime.model.environment import COPIED_VARIABLES
 from kourou.runtime.model.inventory import Inventory
+from kourou.runtime.node_environment import COPIED_VARIABLES
 from kourou.shown import shown
 
 

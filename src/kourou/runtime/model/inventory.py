@@ -12,8 +12,6 @@ from kourou.runtime.model.gpus import masked, read_gpus
 
 T = TypeVar("T")
 
-# Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.
-_THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PARTS = 1000  # a device is handed out in thousandths: exact, where floats would lose a rounding error
 
 
@@ -132,8 +130,3 @@ def _allowed_cpus() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
-
-
-def thread_counts(threads: int) -> dict[str, str]:
-    """The variables by which libraries start so many threads, but for those that this process has set."""
-    return {name: str(threads) for name in _THREAD_COUNTS if name not in os.environ}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kourou.cpython import interpreter_options
+from kourou.runtime.node_environment import gpus_of, with_devices
 
 Blobs = Mapping[str, "bytes | memoryview"]
 """Parts of payloads, by their SHA-256."""
@@ -47,7 +48,7 @@ class ProcessSpec:
     interpreter_args: tuple[str, ...] = dataclasses.field(default_factory=interpreter_options)
     """Its options; by default the launcher's own."""
     env: tuple[tuple[str, str], ...] = ()
-    """What differs from the launcher's environment."""
+    """What differs from the launcher's environment, sorted."""
     cwd: str = ""
     """Working folder; empty: the launcher's."""
     cpus: tuple[int, ...] | None = None
@@ -58,6 +59,17 @@ class ProcessSpec:
     """Standard error goes where standard output goes, in the order in which it was written."""
     preload: tuple[str, ...] = ()
     """Modules that it finds imported already, if they can be forked."""
+
+    @property
+    def gpus(self) -> tuple[str, ...] | None:
+        """The GPUs that it sees; None: the launcher's."""
+        return gpus_of(dict(self.env))
+
+    def with_devices(self, cpus: tuple[int, ...] | None, gpus: Sequence[str] | None) -> ProcessSpec:
+        """The same on these CPUs and GPUs; None: the launcher's CPUs, the GPUs that it saw before."""
+        threads = None if cpus is None else max(1, len(cpus))
+        env = with_devices(dict(self.env), threads, gpus)
+        return dataclasses.replace(self, env=tuple(sorted(env.items())), cpus=cpus)
 
 
 def unneeded_blobs(gone: Iterable[ProcessSpec | None], left: Iterable[ProcessSpec | None]) -> set[str]:

@@ -16,9 +16,10 @@ from kourou.runtime.interpreter.stacks import DUMP_STACKS, STACK_LINE, stacks_fi
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
+from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.node_process.metering import ask_stacks
 from kourou.runtime.plan.launch_type import LaunchType
-from kourou.runtime.process.process_table import COOKIE, make_cookie
+from kourou.runtime.process.process_table import make_cookie
 
 _TIMEOUT_S = 5.0
 _QUIET_S = 0.3  # the dump is complete when the file has not grown for this long

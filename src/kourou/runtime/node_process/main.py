@@ -22,9 +22,9 @@ from kourou.runtime.control.client import CoordinatorClient
 from kourou.runtime.interpreter import startup
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers, ignore_signal
 from kourou.runtime.interpreter.thread_interrupts import interrupt_here
-from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.model.process import Payload
 from kourou.runtime.model.records import INTERRUPT, Outcome
+from kourou.runtime.node_environment import owner_variables
 from kourou.runtime.node_process.certificate import Certificate
 from kourou.runtime.node_process.outcomes import run_to_outcome
 from kourou.runtime.plan import absl_flags
@@ -78,10 +78,7 @@ class _NodeProcess:
         self._binding = context.Binding(
             run_id=boot["run_id"], control=shared, token=token, tls=tls, metrics_dir=boot["metrics_dir"]
         )
-        # For what the node starts: commands, and processes that know of no program.
-        # The name is UTF-8 also where the locale knows ASCII only.
-        os.environ[RUN_DIR_VARIABLE] = boot["metrics_dir"]
-        os.environ[NODE_VARIABLE] = os.fsdecode(self.name.encode())
+        os.environ.update(owner_variables(self.name, boot["metrics_dir"]))
         children.call_first("program", for_children)
         self._context = context.NodeContext(
             name=self.name,

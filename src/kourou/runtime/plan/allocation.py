@@ -141,8 +141,7 @@ def _needs_of(part: Part, plans: Sequence[NodePlan]) -> HostNeeds:
         cpus = max(cpus, 1 + max(plan.process.cpus or (-1,)))
         memory.append(plan.process.memory_bytes)
         if plan.site.gpus:
-            named = dict(plan.process.env)["CUDA_VISIBLE_DEVICES"]
-            gpus = max(gpus, 1 + max(map(int, named.split(","))))
+            gpus = max(gpus, 1 + max(map(int, plan.process.gpus or ())))
     options = part.options
     return HostNeeds(
         group=part.group,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from kourou import errors
 from kourou.runtime.graph.resources import PythonProcess, Resources
 from kourou.runtime.model.hosts import Hosts
-from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate, thread_counts
+from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import index_of, label_of
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan.placement import PlacementOf, place
@@ -33,7 +33,7 @@ def hand_out_devices(
     for plan in running:
         if plan.process is not None:
             held[plan.site.host if plan.site else ""].append(
-                (_request(plan.name, resources), _devices_of(plan.process))
+                (_request(plan.name, resources), Allocation(cpus=plan.process.cpus, gpus=plan.process.gpus))
             )
     sites: Mapping[str, Site] = {}
     if hosts is not None:
@@ -50,11 +50,6 @@ def hand_out_devices(
     return equipped
 
 
-def _devices_of(spec: ProcessSpec) -> Allocation:
-    gpus = dict(spec.env).get("CUDA_VISIBLE_DEVICES")
-    return Allocation(cpus=spec.cpus, gpus=tuple(gpus.split(",")) if gpus else None)
-
-
 def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
     resource = resources.get(label_of(name))
     if not isinstance(resource, Resources):
@@ -67,11 +62,6 @@ def _request(name: str, resources: Mapping[str, PythonProcess]) -> Request:
 
 
 def _with_devices(spec: ProcessSpec, allocation: Allocation) -> ProcessSpec:
-    env = dict(spec.env)
-    if allocation.gpus is not None:
-        if "CUDA_VISIBLE_DEVICES" in env:
-            raise errors.PlanError(f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both")
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.gpus)
-    if allocation.cpus is not None:
-        env = thread_counts(max(1, len(allocation.cpus))) | env
-    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=allocation.cpus)
+    if allocation.gpus is not None and spec.gpus is not None:
+        raise errors.PlanError(f"resources of {spec.name}: give gpus or CUDA_VISIBLE_DEVICES in env, not both")
+    return spec.with_devices(allocation.cpus, allocation.gpus)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from kourou import errors
 from kourou.runtime.model.hosts import Host, Hosts
-from kourou.runtime.model.inventory import Inventory, Request, allocate
+from kourou.runtime.model.inventory import Allocation, Inventory, Request, allocate
 from kourou.runtime.model.names import root_of
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.plan.plan import NodePlan, Site
@@ -80,7 +78,7 @@ class Relocation:
         for other in sorted(others, key=lambda each: (each not in preferred, len(self._running[each]))):
             devices = None if self._is_lost(other) else self._free_devices(self.hosts[other], site)
             if devices is not None:
-                return other, _with(spec, devices)
+                return other, spec.with_devices(devices.cpus, devices.gpus)
         return site.host, spec
 
     def _call_now_and_then(self, lost: str) -> None:
@@ -89,29 +87,21 @@ class Relocation:
             self._calls[lost] = self._now() + pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
             self._call_again(lost)
 
-    def _free_devices(self, host: Host, site: Site) -> Mapping[str, tuple[Any, ...] | None] | None:
+    def _free_devices(self, host: Host, site: Site) -> Allocation | None:
         """What a process would get of a host that it was not planned for; None where there is not enough."""
         there = self._running[host.name].values()
         if host.slots is not None and len(there) >= host.slots:
             return None
         if site.cpus is None and site.gpus is None:
-            return {"cpus": None, "gpus": None}
+            return Allocation()
         cpus = {cpu for spec in there for cpu in spec.cpus or ()}
-        gpus = {gpu for spec in there for gpu in dict(spec.env).get("CUDA_VISIBLE_DEVICES", "").split(",")}
+        gpus = {gpu for spec in there for gpu in spec.gpus or ()}
         has = host.inventory or Inventory(cpus=())
         left = Inventory(
             cpus=tuple(cpu for cpu in has.cpus if cpu not in cpus),
             gpus=tuple(gpu for gpu in has.gpus if gpu not in gpus),
         )
         try:
-            given = allocate([Request(name="it", cpus=site.cpus, gpus=site.gpus)], left)["it"]
+            return allocate([Request(name="it", cpus=site.cpus, gpus=site.gpus)], left)["it"]
         except errors.PlanError:
             return None
-        return {"cpus": given.cpus, "gpus": given.gpus}
-
-
-def _with(spec: ProcessSpec, devices: Mapping[str, tuple[Any, ...] | None]) -> ProcessSpec:
-    env = dict(spec.env)
-    if devices["gpus"] is not None:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(devices["gpus"])
-    return dataclasses.replace(spec, env=tuple(sorted(env.items())), cpus=devices["cpus"])

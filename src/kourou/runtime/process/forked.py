@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
+from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.preload import Setting, reseed, with_settings
 
@@ -59,7 +60,7 @@ def become(child: Child, settings: dict[str, Setting], environment: dict[str, st
             os.environ[name] = value
         if boot["env"].get("TZ") != zone:
             time.tzset()  # C's library, and Python's time, have read it already
-        process_table.show_cookie(boot["env"][process_table.COOKIE])
+        process_table.show_cookie(boot["env"][COOKIE])
         boot["fds"] = child.fds[boot["pipes"] :]
         reseed()
         code = importlib.import_module(boot["entry"]).run(boot)

@@ -18,12 +18,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from kourou import cpython, errors
+from kourou.runtime.node_environment import COOKIE
 
 if sys.platform != "win32":
     import resource
-
-COOKIE = "KOUROU_COOKIE"
-"""Environment variable that every process of a node inherits; :func:`make_cookie` makes its value."""
 
 _COOKIE_BYTES = 1024
 _MARK = 1 << 60  # microseconds: as a limit, 36,000 years

@@ -27,6 +27,7 @@ from kourou.closing import ClosedAtExit
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.node_environment import complete
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import process_table
 from kourou.runtime.process.forked import NOT_STARTED
@@ -217,7 +218,7 @@ class Supervisor(ClosedAtExit):
 
     def _start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any], fds: Sequence[int]) -> None:
         cookie = process_table.make_cookie(self._zygotes.run_id, spec.name, attempt)
-        env = {**self._inherited, **dict(spec.env), process_table.COOKIE: cookie}
+        env = complete(self._inherited, spec.env, cookie)
         self._queue(Start(spec=spec, attempt=attempt, boot=boot, env=env, fds=tuple(fds)))
         self._asked.pop((spec.name, attempt), None)
 

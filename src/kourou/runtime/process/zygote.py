@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from kourou import cpython
 from kourou.runtime.files.descriptors import with_remedy
+from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.forked import Child, become
@@ -101,7 +102,7 @@ def _first_message(channel: Channel) -> dict[str, Any]:
         os.dup2(log, stream)
     os.close(log)
     resource.setrlimit(resource.RLIMIT_NOFILE, begin["descriptors"])
-    os.environ[process_table.COOKIE] = begin["cookie"]
+    os.environ[COOKIE] = begin["cookie"]
     process_table.show_cookie(begin["cookie"])  # finds its place, for all forks
     return begin
 
@@ -184,7 +185,7 @@ class Zygote:
         if pid in self._nodes:  # that of one that has ended, which is another's now
             self._ended.remove(pid)
             self._report_exit(pid)
-        self._nodes[pid] = _Node(request=request["id"], cookie=request["boot"]["env"].get(process_table.COOKIE, ""))
+        self._nodes[pid] = _Node(request=request["id"], cookie=request["boot"]["env"].get(COOKIE, ""))
         self._pids[request["id"]] = pid
         self._channel.send({"event": "spawned", "id": request["id"], "pid": pid})
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from kourou.cpython import interpreter_options
 from kourou.runtime.model.process import ProcessSpec
+from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.process import process_table
 from kourou.runtime.process.preload import Preload, read_early
 from kourou.runtime.process.zygote_process import ZygoteProcess, start_zygote
@@ -92,7 +93,7 @@ class Zygotes:
 
     def _start(self, interpreter: str, options: tuple[str, ...], env: Mapping[str, str]) -> ZygoteProcess:
         room = process_table.make_cookie("")  # for that of the run
-        return start_zygote(interpreter, options, {**env, process_table.COOKIE: room}, self._preload)
+        return start_zygote(interpreter, options, {**env, COOKIE: room}, self._preload)
 
     def remove(self, dead: ZygoteProcess) -> None:
         """One has died."""

@@ -15,10 +15,10 @@ from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.addresses import interface_of
-from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.node_environment import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.spmd.hosts.local import LocalHost, WorkerSpec
 from kourou.spmd.worker import parcel
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kourou import errors
 from kourou.nodes.ranks import Place, place_variables
 from kourou.runtime.launchers.ssh.connection import SshOptions
-from kourou.runtime.metrics.log import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.metrics.shipping import receive
 from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.node_environment import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import LocalHost, WorkerEvents, WorkerSpec
 from kourou.spmd.hosts.places import Host, assign_ranks

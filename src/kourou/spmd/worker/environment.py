@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from kourou.runtime.model.environment import COPIED_VARIABLES, as_variables, matching_variables
+from kourou.runtime.node_environment import COPIED_VARIABLES, as_variables, matching_variables
 from kourou.spmd.worker.env_file import read_env_file
 
 DEFAULT_ENV_VARS_FOR_COPY = (*COPIED_VARIABLES, "PATH", "LIBRARY_PATH", "CUDA*")

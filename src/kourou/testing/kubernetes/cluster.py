@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kourou.runtime.model.environment import matching_variables
+from kourou.runtime.node_environment import matching_variables
 from kourou.testing.kubernetes import kubectl
 from kourou.testing.kubernetes.controllers import Controllers
 from kourou.testing.kubernetes.kubelet import Image, Network, Sandbox, Unmountable, decoded

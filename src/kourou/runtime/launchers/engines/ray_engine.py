@@ -24,7 +24,7 @@ from kourou.runtime.launchers.engines.children import await_end, words_in
 from kourou.runtime.launchers.engines.ray_driver import Wanted
 from kourou.runtime.model.engine_options import Ray
 from kourou.runtime.model.engines import Shape
-from kourou.runtime.model.environment import matching_variables
+from kourou.runtime.node_environment import matching_variables
 
 _END_S = 20.0  # Ray's own end takes seconds
 

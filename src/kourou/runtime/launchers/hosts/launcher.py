@@ -17,12 +17,11 @@ from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.launchers.hosts.host import HostEvents, RemoteHost
 from kourou.runtime.launchers.hosts.transport import Reach, Transport
-from kourou.runtime.metrics.log import RUN_ATTEMPT_VARIABLE
 from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
-from kourou.runtime.model.environment import matching_variables
 from kourou.runtime.model.hosts import Host, Hosts
 from kourou.runtime.model.process import Blobs, unneeded_blobs
 from kourou.runtime.model.records import INTERRUPT, NO_SIGNAL, ProcessExit
+from kourou.runtime.node_environment import RUN_ATTEMPT_VARIABLE, matching_variables
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.plan.relocation import Relocation
 
