@@ -15,6 +15,8 @@ import pytest
 import kourou as lp
 from cli import programs
 from cli.commands import kourou, start
+from kourou.runtime.files.append_file import AppendFile
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_info import INFO_FILE
 from kourou.runtime.monitoring.run_search import choose_run
 from polling import WAIT_S, all_gone, until
@@ -57,6 +59,27 @@ def test_logs_that_were_rotated_are_shown_and_told_where_nothing_is_found():
     for log in run.folder.glob("output.log*"):
         log.unlink()
     assert kourou("logs").err == f"kourou: nothing was printed by the nodes of run {run.run_id}\n"
+
+
+def test_who_follows_logs_is_told_where_lines_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a live run whose one node has said something, and somebody who follows what it says
+    run = lp.launch(programs.make_endless(clients=1), "test_mt")
+    log = AppendFile(run.folder / "output.log", errors="strict", rotation=Rotation(max_bytes=1, backup_count=1))
+    log.append("2026-11-29T07:00:00.000+00:00\tserver/0\t0")
+
+    def fall_behind(_: float) -> None:
+        for number in range(1, 5):
+            log.append(f"2026-11-29T07:00:00.000+00:00\tserver/0\t{number}")
+        log.close()
+        run.stop()
+        run.wait()
+
+    monkeypatch.setattr("kourou.cli.status.logs.time.sleep", fall_behind)
+    # When the log is rotated, between two looks, more often than backups are kept
+    first, missing, *last = kourou("logs", "-", "server", "-f").out.splitlines()
+    # Then that is said in its place, in other words than the node's
+    assert (first, last) == ("0", ["3", "4"])
+    assert missing.startswith("[kourou] lines may be missing here: ")
 
 
 def test_a_failed_run_shows_why():

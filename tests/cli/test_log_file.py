@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from cli.folders import failed_run
 from fuzzing import examples
+from kourou.cli.sweep.status_and_logs import _Log
 from kourou.runtime.files import log_file
+from kourou.runtime.files.append_file import AppendFile
+from kourou.runtime.files.growing_file import LINES_MISSING, GrowingFile
 from kourou.runtime.files.log_file import LogFile, last_line
+from kourou.runtime.files.rotation import Rotation
+from kourou.runtime.files.run_folder import node_log
+from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
+from kourou.runtime.output.tmux_window import NodeFollower
 
 
 def logs_of(folder: Path) -> NodeLogs:
@@ -66,3 +75,31 @@ def test_the_last_line_of_a_node(tmp_path, text, last):
 
     assert last_line(tmp_path / "log") == last
     assert last_line(tmp_path / "none") == ""
+
+
+def follow_run_of_sweep(found: FoundRun) -> Callable[[], None]:
+    return _Log(GrowingFile(node_log(found.path, "actor/0")), prefix="").print_new
+
+
+def follow_in_tmux(found: FoundRun) -> Callable[[], None]:
+    return NodeFollower(found.path, "actor/0").step
+
+
+@pytest.mark.parametrize("follow", [follow_run_of_sweep, follow_in_tmux])
+def test_who_follows_one_log_is_told_where_lines_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], follow: Callable[[FoundRun], Callable[[], None]]
+) -> None:
+    # Given one who has seen all that a log says
+    found = failed_run(tmp_path / "run", text="before")
+    show = follow(found)
+    show()
+    assert "before of 1\n" in capsys.readouterr().out
+    # When it is rotated more often than backups are kept
+    log = AppendFile(node_log(found.path, "actor/0"), errors="strict", rotation=Rotation(max_bytes=1, backup_count=1))
+    for number in range(4):
+        log.append(str(number))
+    log.close()
+    show()
+    # Then that is said before what is left
+    missing, *last = capsys.readouterr().out.splitlines()
+    assert (LINES_MISSING in missing, last) == (True, ["2", "3"])

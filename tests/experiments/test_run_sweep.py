@@ -21,7 +21,9 @@ from kourou.experiments.sweep.dry_run import plan_sweep
 from kourou.experiments.sweep.launch import run_sweep
 from kourou.experiments.sweep.reporting import summary
 from kourou.experiments.sweep.retries import Retry
+from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Share
+from kourou.runtime.files.rotation import generations
 from kourou.runtime.model.inventory import Inventory
 from optional import pytest
 from polling import until
@@ -50,6 +52,32 @@ def test_all_runs_are_run_and_their_folders_tell_of_them(tmp_path: Path) -> None
     ended = json.loads((folder / "exit.json").read_text())
     assert (ended["state"], ended["code"], ended["attempt"]) == ("SUCCEEDED", 0, 1)
     assert ended["duration_s"] > 0
+
+
+def test_runs_logs_are_rotated_as_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a run that prints much, and once more when it is tried again
+    monkeypatch.setenv("KOUROU_LOG_MAX_BYTES", "1000")
+    monkeypatch.setenv("KOUROU_LOG_BACKUP_COUNT", "2")
+    run = shell_run(tmp_path, "r", "seq $((KOUROU_RUN_ATTEMPT * 1000)); seq 5 >&2; exit $((2 - KOUROU_RUN_ATTEMPT))")
+    # When
+    outcome = sweep(tmp_path, [run], engine=SweepOptions(retry=Retry(times={"exit": 1}, backoff_s=0)))
+    # Then the last lines are there, in whole logs
+    assert outcome.exit_code == 0, outcome
+    logs = list(generations(Path(run.folder) / "stdout.log").values())
+    assert len(logs) == 3
+    assert all(900 < log.stat().st_size <= 1000 for log in logs[1:])
+    kept = "".join(log.read_text() for log in reversed(logs)).split()
+    assert kept == [str(number) for number in range(int(kept[0]), 2001)]
+    assert (Path(run.folder) / "stderr.log").read_text().split() == ["1", "2", "3", "4", "5"] * 2
+
+
+def test_a_size_of_logs_that_is_none_is_refused_before_a_sweep_has_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOUROU_LOG_MAX_BYTES", "1 GB")
+    with pytest.raises(errors.PlanError, match="KOUROU_LOG_MAX_BYTES='1 GB': give a whole number"):
+        run_sweep([shell_run(tmp_path, "r", "true")], tmp_path / "sweep")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_has_begun_keeps_name_and_folder_where_its_description_counts_it_otherwise(

@@ -11,8 +11,9 @@ import pytest
 import kourou as lp
 from kourou.runtime.files import rotation as rotations
 from kourou.runtime.files.append_file import AppendFile
-from kourou.runtime.files.growing_file import GrowingFile
-from kourou.runtime.files.log_file import LogFile, last_line
+from kourou.runtime.files.growing_file import LINES_MISSING, GrowingFile
+from kourou.runtime.files.log_file import NOBODY, LogFile, last_line
+from kourou.runtime.files.log_writer import LogWriter
 from kourou.runtime.files.rotation import Rotation, generations
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
 from leaks import DESCRIPTORS
@@ -111,7 +112,7 @@ def test_a_log_that_is_rotated_while_its_backups_are_looked_at_is_looked_at_agai
     assert told == ["0", "1", "2", "3", "4"]
 
 
-def test_who_was_too_slow_goes_on_with_the_oldest_that_is_left(tmp_path: Path) -> None:
+def test_who_was_too_slow_goes_on_with_the_oldest_that_is_left_and_knows_it(tmp_path: Path) -> None:
     # Given one who has read the first line
     log = log_in(tmp_path, Rotation(max_bytes=1, backup_count=3))
     growing = GrowingFile(tmp_path / "0.log")
@@ -121,9 +122,46 @@ def test_who_was_too_slow_goes_on_with_the_oldest_that_is_left(tmp_path: Path) -
     with (tmp_path / "0.log").open("rb"):  # so that its inode is not given to another one
         for number in range(1, 7):
             log.append(str(number))
-        # Then what is left follows
+        # Then what is left follows, and that something is missing before it is told, once
         assert lines_of(growing) == ["3", "4", "5", "6"]
+    assert (growing.take_gap(), growing.take_gap()) == (True, False)
+    # But not where all was read
+    log.append("7")
+    assert lines_of(growing) == ["7"]
+    assert not growing.take_gap()
     log.close()
+
+
+@pytest.mark.parametrize("later", ["bbbb\ncccc\n", "b\n"])
+def test_a_new_log_with_the_inode_of_one_that_was_deleted_is_read_from_its_beginning(
+    tmp_path: Path, later: str
+) -> None:
+    # Given one who has read the first line of a log
+    (tmp_path / "0.log").write_text("aaaa\n")
+    growing = GrowingFile(tmp_path / "0.log")
+    assert lines_of(growing) == ["aaaa"]
+    # When its inode is another log's, longer or shorter, with a backup in between
+    (tmp_path / "0.log.1").write_text("between\n")
+    (tmp_path / "0.log").write_text(later)
+    # Then both are told from their beginning, after a gap
+    assert lines_of(growing) == ["between", *later.split()]
+    assert growing.take_gap()
+
+
+def test_where_lines_are_missing_a_merged_log_says_so_whoever_is_asked_for(tmp_path: Path) -> None:
+    # Given one who reads what a node prints
+    log = AppendFile(tmp_path / "output.log", errors="strict", rotation=Rotation(max_bytes=1, backup_count=1))
+    reader = LogFile(tmp_path / "output.log", lambda line: line.node == "a/0")
+    log.append("t\ta/0\t0")
+    assert [line.text for line in reader.read()] == ["0"]
+    # When the log is rotated more often than backups are kept
+    for number in range(1, 5):
+        log.append(f"t\t{'ab'[number % 2]}/0\t{number}")
+    log.close()
+    # Then
+    missing, line = reader.read()
+    assert (missing.node, missing.text) == (NOBODY, LINES_MISSING)
+    assert (line.node, line.text) == ("a/0", "4")
 
 
 @pytest.mark.parametrize("count", range(9))
@@ -250,6 +288,25 @@ def test_what_a_finaliser_prints_while_a_log_is_rotated_stays(tmp_path: Path, mo
     log.append("1")
     log.close()
     assert texts(tmp_path) == {"0.log.1": "0\nfreed\n", "0.log": "1\n"}
+
+
+def test_logs_that_cannot_be_written_are_told_once_and_others_are_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given two logs that cannot be opened, and one that can
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    logs = LogWriter(EACH_LINE)
+    # When lines go to all of them
+    for name in "abcabc":
+        logs.append(str(tmp_path / name), name)
+        logs.tell_troubles()
+    logs.close()
+    logs.append(str(tmp_path / "c"), "too late")
+    # Then
+    (record,) = caplog.records
+    assert f"cannot write {tmp_path / 'a'}: " in record.getMessage()
+    assert lines_of(GrowingFile(tmp_path / "c")) == ["c", "c"]
 
 
 @pytest.mark.parametrize("variable", ["KOUROU_LOG_MAX_BYTES", "KOUROU_LOG_BACKUP_COUNT"])

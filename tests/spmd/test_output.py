@@ -6,6 +6,8 @@ import logging
 import re
 from pathlib import Path
 
+import kourou as lp
+from kourou.runtime.files.rotation import generations
 from kourou.runtime.monitoring.run_search import find_runs
 from kourou.spmd import Launcher, Line, default_handlers, only_from
 from kourou.spmd.hosts.places import Host
@@ -34,6 +36,33 @@ def test_every_worker_and_agent_has_a_file(gloo2: Launcher, log_dir: Path) -> No
     assert "of two lines" in text
     assert "not shown" not in text
     assert "rank 1 (localhost[1]) returned" in (folder / "localhost.log").read_text(encoding="utf-8")
+
+
+def test_what_ranks_say_is_rotated_as_the_environment_says(
+    gloo2: Launcher, log_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given ranks that say much
+    monkeypatch.setenv("KOUROU_LOG_MAX_BYTES", "1000")
+    monkeypatch.setenv("KOUROU_LOG_BACKUP_COUNT", "2")
+    # When
+    gloo2.set_logging_handlers("auto").run(functions.talk, 200)
+    # Then each one's last lines are kept
+    (folder,) = log_dir.iterdir()
+    for rank in range(2):
+        logs = generations(folder / f"localhost[{rank}].log")
+        assert len(logs) == 3
+        said = [line for log in reversed(logs.values()) for line in STAMPED.findall(log.read_text())]
+        lines = [text for _, text in said if text.startswith("line ")]
+        assert lines == [f"line {number}" for number in range(200 - len(lines), 200)]
+        assert ("INFO", "the end, without a newline") in said
+
+
+def test_a_size_of_logs_that_is_none_is_refused_before_ranks_start(
+    gloo2: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOUROU_LOG_BACKUP_COUNT", "0")
+    with pytest.raises(lp.errors.PlanError, match="KOUROU_LOG_BACKUP_COUNT='0': give a whole number"):
+        gloo2.set_logging_handlers("auto").run(functions.rank)
 
 
 def test_the_first_worker_speaks_through_the_launchers_loggers(

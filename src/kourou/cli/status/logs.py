@@ -13,7 +13,7 @@ from pathlib import Path
 from kourou import errors
 from kourou.cli.terminal.formats import parse_duration
 from kourou.cli.terminal.output import print_json, print_text, tell
-from kourou.runtime.files.log_file import LogFile, LogLine
+from kourou.runtime.files.log_file import NOBODY, LogFile, LogLine
 from kourou.runtime.files.rotation import generations
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import choose_nodes
@@ -118,7 +118,7 @@ class _Printer:
             text = f"{line.time}  {line.text}" if self._times else line.text
             if self._as_json:
                 print_json(dataclasses.asdict(line), indent=None)
-            elif self._named:
+            elif self._named or line.node == NOBODY:
                 print_text(f"{self._terminal.prefix(line.node)} {text}")
             else:
                 print_text(text)

@@ -14,7 +14,8 @@ from kourou.cli.terminal.output import console, print_json, tell
 from kourou.experiments.journal.run_folder import STDERR_FILE, STDOUT_FILE
 from kourou.experiments.journal.sweep_folder import FoundSweep, choose_runs, find_sweep, read_sweep
 from kourou.experiments.slurm.watch import refresh
-from kourou.runtime.files.growing_file import GrowingFile
+from kourou.runtime.files.growing_file import LINES_MISSING, GrowingFile
+from kourou.runtime.files.log_file import NOBODY
 
 _POLL_S = 0.5
 
@@ -85,8 +86,11 @@ class _Log:
         self._print(self._new())
 
     def _new(self) -> list[str]:
-        parts = b"".join(iter(self.lines.read_lines, b""))
-        return parts.decode(errors="replace").splitlines()
+        told: list[str] = []
+        while lines := self.lines.read_lines():
+            told += [f"[{NOBODY}] {LINES_MISSING}"] if self.lines.take_gap() else []
+            told += lines.decode(errors="replace").splitlines()
+        return told
 
     def _print(self, lines: Sequence[str]) -> None:
         for line in lines:

@@ -85,8 +85,8 @@ class LogScreen(ModalScreen[None]):
         for line in self._file.read():
             self._count += 1
             # The node's own colours; what would move the cursor is left out.
-            clock = line.time[11:19]
-            self._lines.write(Text.assemble((f"{clock} ", "bright_black"), Text.from_ansi(line.text)))
+            before = f"{line.time[11:19]} " + ("" if line.node == self._node else f"[{line.node}] ")
+            self._lines.write(Text.assemble((before, "bright_black"), Text.from_ansi(line.text)))
         follows = "it goes on" if self._is_live() else "the run has ended"
         told = f"{self._count} lines; {follows}" if self._count else f"it has printed nothing; {follows}"
         self.query_one("#log-title", Static).update(Text.assemble((self._node, "bold"), f"  ·  {told}"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kourou.ownership import make_own_folder, replace_own
+from kourou.runtime.files.log_writer import LogWriter
 
 EXIT_FILE = "exit.json"
 STDOUT_FILE = "stdout.log"
@@ -16,22 +16,26 @@ STDERR_FILE = "stderr.log"
 
 
 class RunLogs:
-    """The two logs of one attempt; a further attempt appends. Every line is in the file when it was written."""
+    """The two logs of one attempt; a further attempt appends. Every line is in the file when it was written.
 
-    def __init__(self, folder: Path) -> None:
-        self._files: dict[str, io.FileIO] = {
-            "stdout": (folder / STDOUT_FILE).open("ab", buffering=0),
-            "stderr": (folder / STDERR_FILE).open("ab", buffering=0),
-        }
+    Raises:
+        OSError: one cannot be opened.
+    """
+
+    def __init__(self, folder: Path, files: LogWriter) -> None:
+        self._paths = {"stdout": folder / STDOUT_FILE, "stderr": folder / STDERR_FILE}
+        self._files = files
+        for path in self._paths.values():
+            files.open(path)
 
     def write(self, line: str, stream: str) -> None:
         """Append a line."""
-        self._files[stream].write(line.encode("utf-8", errors="backslashreplace") + b"\n")
+        self._files.append(str(self._paths[stream]), line)
+        self._files.tell_troubles()
 
     def close(self) -> None:
         """Close both."""
-        for file in self._files.values():
-            file.close()
+        self._files.close(*self._paths.values())
 
 
 def own_folder(folder: Path) -> None:

@@ -27,6 +27,8 @@ from kourou.experiments.sweep.launch import Rerun, SweepOutcome, new_launch_id, 
 from kourou.experiments.sweep.prepared import PreparedRun
 from kourou.experiments.sweep.scheduler import SweepOptions
 from kourou.experiments.sweep.slots import Slot
+from kourou.runtime.files.log_writer import LogWriter
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.process.preload import COMMANDS
@@ -110,12 +112,12 @@ class LaunchedExperiment(ProcessEvents):
     It ends with this process; its output is in ``stdout.log`` and ``stderr.log`` of its folder.
     """
 
-    def __init__(self, spec: ProcessSpec, folder: Path) -> None:
+    def __init__(self, spec: ProcessSpec, folder: Path, rotation: Rotation) -> None:
         self.args = spec.argv
         self.pid: int | None = None
         self.returncode: int | None = None
         self._name = spec.name
-        self._logs = RunLogs(folder)
+        self._logs = RunLogs(folder, LogWriter(rotation))
         self._ended = threading.Event()
         self._supervisor = Supervisor(self, run_id=new_launch_id(folder), folder=folder, preload=COMMANDS)
         self._supervisor.start(spec, 1, {})
@@ -170,8 +172,10 @@ def launch_experiment(  # noqa: PLR0913, PLR0917 - rlpyt's arguments
 
     Raises:
         AffinityError: the code means nothing, or more cores than there are; or it has no such slot.
+        PlanError: KOUROU_LOG_MAX_BYTES or KOUROU_LOG_BACKUP_COUNT is no whole number from 1 on.
     """
     prepend_run_slot(run_slot, affinity_code)  # refuses a slot that there is not
+    rotation = Rotation.from_environment()
     folder = Path(log_dir).absolute()
     python = python_executable or sys.executable
     command = [python, str(script), _SLOT, str(folder), str(run_ID), *map(str, args)]
@@ -187,7 +191,7 @@ def launch_experiment(  # noqa: PLR0913, PLR0917 - rlpyt's arguments
         env=tuple(own.items()),
         merge_stderr=False,
     )
-    return LaunchedExperiment(adapt(spec, None, slots[run_slot]), Path(run.folder))
+    return LaunchedExperiment(adapt(spec, None, slots[run_slot]), Path(run.folder), rotation)
 
 
 def _run(folder: Path, run_id: int, variant: Mapping[str, Any], command: Sequence[str]) -> RunSpec:

@@ -75,13 +75,13 @@ def run_slurm_sweep(
         SweepInterrupted: Ctrl-C came.
     """
     check_rerun(rerun)
-    slurm = slurm or SlurmOptions()
+    options, slurm = options or SweepOptions(), slurm or SlurmOptions()
     prepared = _prepared(runs, folder, slurm)
     top = open_sweep(folder)
     with locked_journal(top) as journal:
         end_leftovers(top, journal)
         declare(journal, [run.declaration() for run in prepared])
-        launch = _Launch(top, journal, prepared, slurm, options or SweepOptions(), on_change)
+        launch = _Launch(top, journal, prepared, slurm, options, on_change)
         launch.watch.poll()
         launch.submit(select_runs(journal, top, prepared, rerun, source))
         stopped = launch.follow() if wait else "detached"

@@ -168,6 +168,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
         StopRequested: a node launched it, and is to stop; all runs have ended.
     """
     check_rerun(rerun)
+    options = options or SweepOptions()
     specs = check_begun(runs, folder)
     share, memory = share or Share(), memory or Memory.of_this_process()
     if on is not None:
@@ -190,7 +191,7 @@ def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
             journal,
             chosen,
             pool,
-            options or SweepOptions(),
+            options,
             launch_id=launch_id,
             provenance=lambda: Provenance.of_this_process(launch_id),
             adapt=adapt,

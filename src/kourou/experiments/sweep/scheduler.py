@@ -30,6 +30,8 @@ from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.signals import signals_to
 from kourou.experiments.sweep.slots import Slot, SlotPool
+from kourou.runtime.files.log_writer import LogWriter
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit, describe_signal
 from kourou.runtime.plan.preloading import choose
@@ -58,6 +60,8 @@ class SweepOptions:
     preload: tuple[str, ...] | None = None
     """Modules that functions and programs find imported already, such as ``("torch",)``, if they can be forked. None:
     those of NumPy, torch and gymnasium that several of them import anyway."""
+    rotation: Rotation = dataclasses.field(default_factory=Rotation.from_environment)
+    """How runs' logs are rotated; as KOUROU_LOG_MAX_BYTES and KOUROU_LOG_BACKUP_COUNT say where this is made."""
 
 
 class Scheduler(ProcessEvents):
@@ -93,6 +97,7 @@ class Scheduler(ProcessEvents):
         self._slots = slots
         self._options = options
         self._launch_id = launch_id
+        self._logs = LogWriter(options.rotation)
         self._make_provenance = provenance
         self._adapt = adapt or (lambda spec, _run, _slot: spec)
         self._on_change = on_change or (lambda _: None)
@@ -133,8 +138,7 @@ class Scheduler(ProcessEvents):
                     self._handle_events()
                     self._tick()
             finally:
-                for live in self._running.values():
-                    live.logs.close()
+                self._logs.close()
         for log in self._folder.glob("zygote-*.log"):
             with contextlib.suppress(OSError):  # another job of the same sweep was quicker
                 if not log.stat().st_size:  # it had nothing to say
@@ -156,8 +160,7 @@ class Scheduler(ProcessEvents):
     def on_line(self, name: str, line: str, stream: str) -> None:
         live = self._running.get(name)
         if live is not None:
-            with contextlib.suppress(OSError, ValueError):  # a full disk loses lines, not runs
-                live.logs.write(line, stream)
+            live.logs.write(line, stream)
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         del attempt
@@ -237,7 +240,7 @@ class Scheduler(ProcessEvents):
             "host": self._host_of(slot),
         }
         write_json(run.folder / RUN_FILE, facts)
-        return RunLogs(run.folder)
+        return RunLogs(run.folder, self._logs)
 
     def _handle_events(self) -> None:
         """Wait for an event, or for the next thing that is due, and take all that there are."""

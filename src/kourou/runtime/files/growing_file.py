@@ -10,7 +10,14 @@ from typing import IO
 
 from kourou.runtime.files.rotation import generations, open_if_same
 
+LINES_MISSING = (
+    "lines may be missing here: the log was rotated more often than it was read, and the oldest backups are gone; "
+    "KOUROU_LOG_MAX_BYTES and KOUROU_LOG_BACKUP_COUNT keep more"
+)
+"""What a reader says where :meth:`GrowingFile.take_gap` tells of a gap."""
+
 _LINES_BYTES = 1 << 22  # of whole lines at once
+_MARK_BYTES = 64
 
 
 def tail(path: str | os.PathLike[str], most_bytes: int) -> bytes:
@@ -34,11 +41,18 @@ class GrowingFile:
     def __init__(self, path: str | os.PathLike[str], offset: int = 0) -> None:
         self._path = Path(path)
         self._inode = self._inode_now() if offset else None  # of the file that is read, whatever its name is by now
-        self._offset = offset
+        self._offset = offset if self._inode is not None else 0
+        self._mark = b""  # what stands before the offset: a new file may get the inode of one that was deleted
+        self._gap = False
 
     def begin(self, inode: int, offset: int) -> None:
         """Go on from there, in the file or one of its backups."""
-        self._inode, self._offset = inode, offset
+        self._inode, self._offset, self._mark = inode, offset, b""
+
+    def take_gap(self) -> bool:
+        """Whether lines may be missing before what was read last: what they would follow is gone. It is told once."""
+        gap, self._gap = self._gap, False
+        return gap
 
     def read(self) -> bytes:
         """All that was added."""
@@ -49,7 +63,7 @@ class GrowingFile:
                 with file:
                     file.seek(self._offset)
                     parts.append(file.read())
-                self._offset += len(parts[-1])
+                self._pass(parts[-1])
                 if newer is None:
                     break
                 self.begin(newer, 0)
@@ -66,13 +80,17 @@ class GrowingFile:
             except OSError:
                 return b""
             lines = data[: data.rfind(b"\n") + 1]
-            self._offset += len(lines)
+            self._pass(lines)
             if not lines and len(data) == size:
                 size *= 2  # a line longer than that
             elif lines or newer is None:
                 return lines
             else:
                 self.begin(newer, 0)
+
+    def _pass(self, data: bytes) -> None:
+        self._offset += len(data)
+        self._mark = (self._mark + data[-_MARK_BYTES:])[-_MARK_BYTES:]
 
     def _open(self) -> tuple[IO[bytes], int | None]:
         """Open the file that is read, and tell which one follows it; if one does, nothing is added to it any more."""
@@ -81,14 +99,24 @@ class GrowingFile:
             found = {now: self._path} if now is not None and now == self._inode else generations(self._path)
             if not found:
                 raise FileNotFoundError(self._path)
-            newest_first, inode = list(found), self._inode
-            if inode is None or inode not in found:  # nothing was read so far, or it is gone
-                inode = newest_first[-1]
-                self.begin(inode, self._offset if len(found) == 1 else 0)  # without backups it is the same one
-            file = open_if_same(found[inode], inode)
-            if file is not None:
-                place = newest_first.index(inode)
+            newest_first = list(found)
+            if self._inode not in found:
+                if len(found) > 1:  # else it may be the same one, copied
+                    self._forget()
+                self._inode = newest_first[-1]
+            file = open_if_same(found[self._inode], self._inode)
+            if file is None:
+                continue
+            if os.pread(file.fileno(), len(self._mark), self._offset - len(self._mark)) == self._mark:
+                place = newest_first.index(self._inode)
                 return file, newest_first[place - 1] if place else None
+            file.close()
+            self._forget()  # it is another one
+
+    def _forget(self) -> None:
+        """What was read is gone: the oldest that is left is read next."""
+        self._gap = self._gap or self._inode is not None
+        self._inode, self._offset, self._mark = None, 0, b""
 
     def _inode_now(self) -> int | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import io
 import re
 import urllib.parse
@@ -10,8 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from kourou.runtime.files.growing_file import GrowingFile, tail
+from kourou.runtime.files.growing_file import LINES_MISSING, GrowingFile, tail
 from kourou.runtime.files.rotation import backup, generations, open_if_same
+
+NOBODY = "kourou"
+"""In a node's place, of a line that says what the log does not; nodes' names have a slash."""
 
 _BLOCK_BYTES = 1 << 16
 _LAST_LINE_BYTES = 1 << 14
@@ -50,8 +54,14 @@ class LogFile:
                 return
 
     def read(self) -> Iterator[LogLine]:
-        """The lines that were added since the last reading, unfinished ones left out; to be taken to the last one."""
+        """The lines that were added since the last reading, unfinished ones left out; to be taken to the last one.
+
+        Where some may be missing, a line of :data:`NOBODY` says so, whichever lines are wanted.
+        """
         while lines := self._added.read_lines():
+            if self._added.take_gap():
+                now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+                yield LogLine(time=now, node=NOBODY, text=LINES_MISSING)
             for raw in lines.split(b"\n"):
                 line = _parse(raw)
                 if line is not None and self._keep(line):

@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from kourou.runtime.context import context
-from kourou.runtime.files.append_file import AppendFile
-from kourou.runtime.files.descriptors import with_remedy
-from kourou.runtime.files.nonblocking_stream import NonBlockingStream, warn
+from kourou.runtime.files.log_writer import LogWriter
+from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.output.line_splitter import LineSplitter
 
 MERGED_LOG = "output.log"
 """In a run's folder: what all nodes printed, in order; lines of ``time``, node and text with tabs between them."""
 
-_LOST = "cannot write {}: {}. What nodes print is lost"
-_NOT_ROTATED = "cannot rotate {}: {}. It loses nothing, but grows beyond what KOUROU_LOG_MAX_BYTES allows"
 _COLOURS = (36, 33, 32, 34, 35)  # cyan, yellow, green, blue, magenta: readable on dark and on light
 
 
@@ -79,13 +76,10 @@ class NodeLogs:
     ) -> None:
         self._file_of = file_of
         self._merged = str(merged)
-        self._files: dict[str, AppendFile] = {}  # by their paths, as text: a Path takes long to be hashed
+        self._files = LogWriter(rotation or Rotation())
         self._nodes: dict[str, tuple[str, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
         self._lock = threading.RLock()  # likewise
-        self._rotation = rotation or Rotation()
-        self._told: set[str] = set()  # troubles, each once
-        self._untold: tuple[str, ...] = ()
         self.terminal = terminal
 
     def line(self, name: str, text: str) -> None:
@@ -93,12 +87,10 @@ class NodeLogs:
         with self._lock:
             now = self._now()
             path, quoted = self._nodes.get(name) or self._register(name)
-            self._append(path, text)
-            self._append(self._merged, f"{now}\t{quoted}\t{text}")
-            untold, self._untold = self._untold, ()
+            self._files.append(path, text)
+            self._files.append(self._merged, f"{now}\t{quoted}\t{text}")
         self.terminal.line(name, text)
-        for trouble in untold:  # not with the lock held: a warning may be a line, too
-            warn("%s", trouble)
+        self._files.tell_troubles()
 
     def _now(self) -> str:
         """ISO 8601 in local time; put together once a second, since a node may print many lines in one."""
@@ -114,31 +106,9 @@ class NodeLogs:
         entry = self._nodes[name] = str(self._file_of(name)), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
         return entry
 
-    def _append(self, path: str, line: str) -> None:
-        file = self._files.get(path)
-        if file is None:
-            try:  # a line may quote a file name that is no UTF-8
-                file = AppendFile(Path(path), errors="surrogateescape", rotation=self._rotation)
-            except OSError as error:
-                self._note(_LOST, path, error)
-                return
-            self._files[path] = file
-        if not file.append(line):
-            self._note(_LOST, path, file.error)
-        if file.rotation_error is not None:
-            self._note(_NOT_ROTATED, path, file.rotation_error)
-
-    def _note(self, trouble: str, path: str, error: OSError | None) -> None:
-        if trouble not in self._told:
-            self._told.add(trouble)
-            why = with_remedy(error) if error else "the disk may be full"
-            self._untold = (*self._untold, trouble.format(path, why))
-
     def close(self) -> None:
         """Close the files."""
-        with self._lock:
-            for file in self._files.values():
-                file.close()
+        self._files.close()
 
 
 class _ThreadStream:

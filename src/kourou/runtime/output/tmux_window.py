@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kourou.runtime.files.growing_file import GrowingFile
+from kourou.runtime.files.growing_file import LINES_MISSING, GrowingFile
 from kourou.runtime.files.run_folder import EVENTS_FILE, node_log
 from kourou.runtime.model.process_identity import process_start
 
@@ -74,8 +74,11 @@ class NodeFollower:
             self.ended = True
 
     def _copy(self) -> None:
-        sys.stdout.buffer.write(self._log.read())
-        sys.stdout.buffer.flush()
+        while lines := self._log.read_lines():
+            if self._log.take_gap():
+                _show(f"{_YELLOW}── {LINES_MISSING} ──{_PLAIN}\n")
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
 
     def _new_events(self) -> list[dict[str, Any]]:
         events = [json.loads(line) for line in self._events.read_lines().splitlines()]

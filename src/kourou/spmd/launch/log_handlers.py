@@ -6,15 +6,15 @@ a host's agent); lines of standard output are INFO, of standard error ERROR, and
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
 import os
 import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
 
+from kourou.runtime.files.log_writer import LogWriter
+from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.worker.lines import Line
@@ -37,21 +37,27 @@ class RedirectHandler(logging.Handler):
 class LogFolder(logging.Handler):
     """Writes ``<host>.log`` for each agent and ``<host>[<local_rank>].log`` for each worker to a folder.
 
+    They are rotated as nodes' logs are, by KOUROU_LOG_MAX_BYTES and KOUROU_LOG_BACKUP_COUNT. Lines that the disk does
+    not take are lost, and that is told once.
+
     Args:
         folder: made if it is not there.
         hosts: whose files shall be there even if they say nothing.
         level: records below are left out.
+
+    Raises:
+        PlanError: one of these variables is no whole number from 1 on.
+        OSError: the files cannot be made.
     """
 
     def __init__(self, folder: Path, hosts: Sequence[Host], level: int) -> None:
         super().__init__(level)
         self.setFormatter(logging.Formatter(_FORMAT))
         self.folder = folder.absolute()
-        self._files: dict[Path, IO[str]] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        self._files = LogWriter(Rotation.from_environment())
         for host in hosts:
             for local_rank in (None, *range(host.workers)):
-                self._open(self.file_of(host.name, local_rank))
+                self._files.open(self.file_of(host.name, local_rank))
 
     def file_of(self, hostname: str, local_rank: int | None) -> Path:
         """The file of one worker, or of a host's agent."""
@@ -60,25 +66,14 @@ class LogFolder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, at once."""
-        try:
-            path = self.file_of(record.hostname, record.local_rank)  # type: ignore[attr-defined]
-            file = self._files.get(path) or self._open(path)
-            file.write(f"{self.format(record)}\n")
-            file.flush()
-        except (OSError, ValueError):
-            self.handleError(record)
+        path = self.file_of(record.hostname, record.local_rank)  # type: ignore[attr-defined]
+        self._files.append(str(path), self.format(record))
+        self._files.tell_troubles()
 
     def close(self) -> None:
         """Close the files."""
-        for file in self._files.values():
-            with contextlib.suppress(OSError):
-                file.close()
+        self._files.close()
         super().close()
-
-    def _open(self, path: Path) -> IO[str]:
-        # surrogateescape: a line may quote a file name that is no UTF-8
-        file = self._files[path] = path.open("a", encoding="utf-8", errors="surrogateescape")
-        return file
 
 
 def default_handlers(hosts: Sequence[Host]) -> list[logging.Handler]:

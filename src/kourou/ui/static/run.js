@@ -213,7 +213,7 @@ function Logs({ page, node, bare }) {
   const shown = text ? lines.filter((line) => line.text.toLowerCase().includes(text.toLowerCase())) : lines;
   const labels = [...new Set(page.nodes.map((one) => one.label))];
   const body = html`<pre class="log" ref=${end} tabindex="0" onScroll=${(event) => { const at = event.target; setStays(at.scrollHeight - at.scrollTop - at.clientHeight < 30); }}>${shown.map((line) =>
-    html`<div><time>${line.time.slice(11, 23)}</time>${node ? "" : html`<b>${line.node}</b>`}<span>${plain(line.text)}</span></div>`)}</pre>
+    html`<div><time>${line.time.slice(11, 23)}</time>${node === line.node ? "" : html`<b>${line.node}</b>`}<span>${plain(line.text)}</span></div>`)}</pre>
     ${shown.length ? "" : html`<${Empty}>${connection === "connecting" ? "Reading…" : `Nothing ${text ? "like that " : ""}was printed${node ? ` by ${node}` : ""}${connection === "live" ? " yet" : ""}.`}<//>`}`;
   if (bare) return body;
   return html`<${Section} title="Logs" aside=${html`<select aria-label="Nodes" value=${word} onChange=${(event) => setWord(event.target.value)}><option value="">all nodes</option>${labels.map((label) => html`<option value=${label}>${label}</option>`)}</select>
