@@ -1,4 +1,4 @@
-"""Sphinx extension: pages written from the code (commands, the sweep file), and diagrams drawn by the browser."""
+"""Sphinx extension: pages written from the code (commands, sweep files, errors), and diagrams drawn by the browser."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from kourou import errors
 from kourou.cli.app import app as commands
 from kourou.experiments.describe.sweep_schema import json_schema
 
@@ -92,10 +93,28 @@ def sweep_file_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _errors_below(kind: type[BaseException], depth: int = 0) -> Iterator[str]:
+    """Those that ``kourou.errors`` derives from a class: what Python calls them as well, and what they say."""
+    for child in kind.__subclasses__():
+        if child.__module__ == errors.__name__:
+            beside = [base.__name__ for base in child.__bases__ if base is not kind]
+            also = f" ({', '.join(f'`{name}`' for name in beside)})" if beside else ""
+            yield f"{'  ' * depth}- `{child.__name__}`{also}: {(child.__doc__ or '').splitlines()[0]}"
+            yield from _errors_below(child, depth + 1)
+
+
+def error_tree() -> str:
+    """All errors, each below what it derives from."""
+    roots = (Exception, SystemExit, KeyboardInterrupt)
+    parts = [f"Below `{root.__name__}`:\n\n" + "\n".join(_errors_below(root)) for root in roots]
+    return "\n\n".join(parts) + "\n"
+
+
 def _write_pages(app: Sphinx) -> None:
     folder = Path(app.srcdir) / "reference" / "generated"
     folder.mkdir(exist_ok=True)
-    for name, text in (("commands", commands_page()), ("sweep_file", sweep_file_page())):
+    pages = {"commands": commands_page(), "sweep_file": sweep_file_page(), "error_tree": error_tree()}
+    for name, text in pages.items():
         page = folder / f"{name}.md"
         if not page.exists() or page.read_text() != text:
             page.write_text(text)

@@ -2,59 +2,6 @@
 
 A name says what happened (``NodeExited``, ``TableNotFound``), or else what it is about, with the suffix ``Error``
 (``GraphError``); ``AgentFailedError`` and ``WorkerFailedError`` have the names that torchrunx gave them.
-
-::
-
-    Exception
-     └ KourouError
-        ├ GraphError (ValueError)            a program was built in a way that has no meaning
-        ├ PlanError (ValueError)             compile found mistakes; nothing was started
-        ├ DeferredError (RuntimeError)       the constructor of a Deferred raised
-        ├ HandleNotResolved (AttributeError) a handle was used where only a client can be
-        ├ NotInProgram (RuntimeError)        asked for the current node outside of any node
-        ├ NoTerminal (EOFError)              a node in a process of its own wants somebody to type
-        ├ NotFound (LookupError)             no run or node of that name; lists those there are
-        ├ NotOwned (PermissionError)         a file or folder that others could have written; nothing of it was used
-        ├ NotSupported (NotImplementedError) another project has it and kourou has not; what to use instead
-        ├ ProgramFailed (RuntimeError)       a node of a running program failed
-        ├ BroadcastError (RuntimeError)      of many nodes called at once some failed; keeps the others' results
-        ├ LaunchError (RuntimeError)         a process could not be started
-        ├ UnsupportedPlatform (RuntimeError)
-        ├ MissingExtra (ImportError)         an optional package is needed; names the extra
-        ├ ResultsError (ValueError)          measurements that cannot be read, or compared
-        ├ ReplayError                        what a replay server is asked for makes no sense, or cannot be done
-        │  ├ TableNotFound (KeyError)           there is no table of that name; lists those that there are
-        │  ├ SignatureError (ValueError)        an item does not look as its table's signature says
-        │  └ WriterExpired (RuntimeError)       the server gave this writer up, or is a new one that never knew it
-        ├ CheckpointError (RuntimeError)     a checkpoint cannot be written, or is damaged, or does not fit
-        ├ WeightsError                       what is asked of a weights node makes no sense, or cannot be done
-        │  ├ VersionError (ValueError)          a version is published that is not above those before
-        │  ├ VersionNotFound (LookupError)      there is no such version, or not any more
-        │  └ WeightsOutdated (RuntimeError)     the weights are older than their reader may have them
-        ├ AgentFailedError (RuntimeError)    a host could not be reached, or (in a spmd run) was lost
-        ├ WorkerFailedError (RuntimeError)   a worker of a spmd run ended without a result
-        ├ RemoteError                        a handler raised; also an instance of its own class
-        └ RpcError                           the call itself went wrong
-           ├ DeadlineExceeded (TimeoutError)
-           ├ CallCancelled
-           ├ ServerUnavailable (ConnectionError)  never connected: the call was not sent
-           │  └ RunUnavailable                    … since the run has ended, has not begun, or is suspended
-           ├ ConnectionLost (ConnectionError)     the call may have run
-           │  ├ NodeExited                        … and will never be answered: the node ended
-           │  │  └ NodeRemoved                    … since somebody removed it from the running program
-           │  └ NodeRestarted                     … the node is back, the call was not repeated
-           ├ UsedAfterFork (RuntimeError)         a child of fork used what belongs to its parent
-           ├ Unauthenticated (PermissionError)    wrong or missing token
-           ├ ServerOverloaded                     the server's queue is full
-           ├ SerializationError (TypeError)       a value cannot be pickled or unpickled
-           ├ UnknownMethod (AttributeError)       the server has no such method
-           └ ProtocolError                        a malformed or oversized frame
-
-    BaseException
-     ├ SystemExit
-     │  └ StopRequested                      raised in a node's main thread when the program stops
-     └ KeyboardInterrupt
-        └ Interrupted                        raised after Ctrl-C, once all is stopped; exit code 130
 """
 
 from __future__ import annotations
