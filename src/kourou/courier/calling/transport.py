@@ -29,44 +29,40 @@ class Receiver(Protocol):
         """Let the background thread call ``flush`` soon. Takes no locks."""
 
 
-class Transport(Protocol):
+class Transport:
     """One connection of one lane, seen from the client.
 
     It either *pulls*, and one thread at a time calls ``poll`` and ``read``; or it pushes, and calls the receiver's
     ``deliver`` from threads of its own.
+
+    Attributes:
+        lane: its name: ``inproc``, ``local`` or ``grpc``.
+        pulls: callers read.
+        idle_s: seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never.
     """
 
-    @property
-    def lane(self) -> str:
-        """Its name: ``inproc``, ``local`` or ``grpc``."""
-        ...
-
-    @property
-    def pulls(self) -> bool:
-        """Whether callers read."""
-        ...
-
-    @property
-    def idle_s(self) -> float | None:
-        """Seconds of silence until somebody reads though no answer is due, and calls ``check``; None for never."""
+    lane: str
+    pulls = True
+    idle_s: float | None = None
 
     @property
     def descriptors(self) -> Sequence[int]:
         """What to look at for something to ``read``; none for one that pushes."""
-        ...
+        return ()
 
     @property
     def has_buffered(self) -> bool:
         """Whether ``read`` has something that the descriptors do not show."""
-        ...
+        return False
 
     @property
     def peer_closed(self) -> bool:
         """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
-        ...
+        return False
 
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
+        raise NotImplementedError
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """Send, from any thread. When it returns, the frame's buffers may change.
@@ -80,6 +76,7 @@ class Transport(Protocol):
             NotSentError: the connection is gone, and the frame was not sent.
             OSError: the connection is gone, and who knows what arrived.
         """
+        raise NotImplementedError
 
     def flush(self) -> None:
         """Send what was put off until the next frame.
@@ -90,7 +87,7 @@ class Transport(Protocol):
 
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until there is something to read, or ``timeout_s`` seconds pass. May be interrupted by Ctrl-C."""
-        ...
+        raise NotImplementedError
 
     def read(self) -> Sequence[Frame]:
         """The next frames, after ``poll`` said that there are some. Nothing may interrupt it halfway.
@@ -99,10 +96,10 @@ class Transport(Protocol):
             OSError: the connection is gone.
             ProtocolError: what came makes no sense.
         """
-        ...
+        raise NotImplementedError
 
     def check(self) -> None:
-        """Whether the server's host is still there.
+        """Whether the server's host is still there; a server of this host always is.
 
         Raises:
             OSError: it has been silent for too long, although it was asked.
@@ -110,3 +107,4 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go. May be called from any thread, and more than once."""
+        raise NotImplementedError

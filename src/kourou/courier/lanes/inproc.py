@@ -9,9 +9,9 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from kourou.courier.calling.transport import NotSentError, Receiver
+from kourou.courier.calling.transport import NotSentError, Receiver, Transport
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
@@ -64,15 +64,11 @@ def _break(transports: Iterable[InprocTransport]) -> None:
         transport.broken(ConnectionResetError("the server stopped"))
 
 
-class InprocTransport:
-    """See ``kourou.courier.calling.transport.Transport``: one that pushes."""
+class InprocTransport(Transport):
+    """One that pushes, and never puts anything off."""
 
     lane = "inproc"
     pulls = False
-    descriptors: Sequence[int] = ()
-    has_buffered = False
-    peer_closed = False
-    idle_s: float | None = None
 
     def __init__(self, listener: InprocListener, *, interrupts: bool) -> None:
         self._listener = listener
@@ -82,12 +78,10 @@ class InprocTransport:
         self._closed = False
 
     def start(self, receiver: Receiver) -> None:
-        """See ``Transport``."""
         self._receiver = receiver
         self._listener.connected(self)
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
-        """See ``Transport``."""
         del may_gather  # there is nothing to save
         if self._closed:
             raise NotSentError("the connection is closed")
@@ -105,22 +99,7 @@ class InprocTransport:
         else:
             enqueue(call)
 
-    def flush(self) -> None:
-        """Nothing is ever put off."""
-
-    def poll(self, timeout_s: float | None) -> bool:
-        """Never called, as is ``read``: answers are delivered."""
-        raise NotImplementedError(f"answers are delivered, not read (time-out {timeout_s})")
-
-    def read(self) -> Sequence[Frame]:
-        """See ``poll``."""
-        raise NotImplementedError("answers are delivered, not read")
-
-    def check(self) -> None:
-        """It is this host."""
-
     def close(self) -> None:
-        """See ``Transport``."""
         if not self._closed:
             self._closed = True
             self._listener.disconnected(self)

@@ -13,19 +13,17 @@ import hmac
 import logging
 import select
 import socket
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from kourou.courier.lanes.http2 import tcp
 from kourou.courier.lanes.http2.calls import Http2Calls, IncomingCall
 from kourou.courier.lanes.http2.control import PREFACE
+from kourou.courier.lanes.loop.acceptor import ServedConnection
 from kourou.courier.lanes.loop.event_loop import EventLoop
 from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.lanes.ports import listen
-from kourou.courier.serving.session import Session
 from kourou.courier.serving.workers import WorkerPool
-from kourou.courier.wire.frames import Frame
 from kourou.shown import described
 
 _log = logging.getLogger("kourou.courier")
@@ -34,7 +32,6 @@ _READ_BYTES = 64 << 10
 _AT_ONCE_BYTES = 16 << 10  # of a stream, taken from its source before they are sent
 _UNKNOWN, _UNIMPLEMENTED, _UNAUTHENTICATED = 2, 12, 16  # statuses of gRPC
 _FLUSH_S = 0.5
-_NO_FRAMES: deque[Frame] = deque()  # calls are acted on as they are read
 
 
 class Source(Protocol):
@@ -100,19 +97,13 @@ class CallServer:
         self._loop.stop(_FLUSH_S)
 
 
-class _Connection:
-    """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``. Everything here happens in the loop's thread."""
-
-    session: Session | None = None
-    serving = needs_flush = is_congested = False
-    loop_thread = 0
+class _Connection(ServedConnection):
+    """Everything here happens in the loop's thread, and calls are acted on as they are read."""
 
     def __init__(
         self, sock: tcp.TcpSocket, poller: Poller, call_soon: Callable[[Callable[[], None]], None], methods: Methods
     ) -> None:
-        self.descriptor = sock.fileno()
-        self.frames = _NO_FRAMES
-        self.is_authenticated = False
+        super().__init__(sock.fileno(), 0)
         self._socket = sock
         self._poller = poller
         self._call_soon = call_soon
@@ -121,7 +112,11 @@ class _Connection:
         self._streams: dict[IncomingCall, Source] = {}
         self._preface = PREFACE  # what is still to come of it
         self._unsent = memoryview(Http2Calls.hello)  # with the first answer
-        self._waits_for_room = self._has_news = self._is_closed = False
+        self._has_shown_token = self._waits_for_room = self._has_news = self._is_closed = False
+
+    @property
+    def is_authenticated(self) -> bool:
+        return self._has_shown_token
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -147,7 +142,7 @@ class _Connection:
         shown = headers.get(self._methods.token_key, "")
         if not hmac.compare_digest(shown.encode(), self._methods.token.encode()):
             return _UNAUTHENTICATED, "the call did not show this program's token"
-        self.is_authenticated = True
+        self._has_shown_token = True
         return None
 
     def _on_message(self, call: IncomingCall, message: bytes) -> None:
@@ -220,13 +215,6 @@ class _Connection:
         return not self._waits_for_room
 
     # -- the end --------------------------------------------------------------------------------------------------
-
-    def refuse(self, error: Exception) -> bool:
-        del error
-        return True
-
-    def housekeep(self) -> None:
-        """Nothing of it needs that."""
 
     def close(self) -> None:
         if self._is_closed:

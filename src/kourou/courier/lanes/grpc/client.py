@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from kourou.courier.calling.transport import Receiver
+from kourou.courier.calling.transport import Receiver, Transport
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.core.target import Tls
@@ -29,12 +29,11 @@ _LONGEST_DESCRIPTION = 64 << 10
 _LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
 
 
-class GrpcTransport:
-    """See ``kourou.courier.calling.transport.Transport``."""
+class GrpcTransport(Transport):
+    """One or two streams."""
 
     lane = "grpc"
-    pulls = True
-    idle_s: float | None = 5.0  # a server that asks for a sign of life waits for some time, see ``grpc_server``
+    idle_s = 5.0  # a server that asks for a sign of life waits for some time, see ``grpc_server``
 
     def __init__(self, stream: GrpcStream, dial: Callable[[], GrpcStream]) -> None:
         self._main = stream
@@ -55,27 +54,22 @@ class GrpcTransport:
 
     @property
     def descriptors(self) -> Sequence[int]:
-        """See ``Transport``."""
         return [stream.fileno() for stream in self._streams]
 
     @property
     def has_buffered(self) -> bool:
-        """See ``Transport``."""
         return bool(self._ready) or any(stream.has_buffered for stream in self._streams)
 
     @property
     def peer_closed(self) -> bool:
-        """See ``Transport``."""
         return self._main.peer_closed
 
     def start(self, receiver: Receiver) -> None:
-        """See ``Transport``."""
         self._receiver = receiver
         self._main.start(receiver)
         receiver.wake_background()
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
-        """See ``Transport``."""
         del caller_waits  # the caller's thread writes in any case
         if frame.kind == Kind.CALL:
             self._methods[frame.call_id] = frame.method
@@ -91,12 +85,10 @@ class GrpcTransport:
         self._main.send(frame, may_gather=may_gather)
 
     def flush(self) -> None:
-        """See ``Transport``."""
         for stream in self._streams:
             stream.flush()
 
     def poll(self, timeout_s: float | None) -> bool:
-        """See ``Transport``."""
         streams = self._streams
         if not self._ready:
             self._ready = [stream for stream in streams if stream.has_buffered]
@@ -116,14 +108,12 @@ class GrpcTransport:
         return bool(self._ready)  # not those that were closed meanwhile
 
     def read(self) -> Sequence[Frame]:
-        """See ``Transport``."""
         frames = self._ready.pop(0).read()  # one after the other: none waits for long
         for frame in frames:
             self._learn(frame)
         return frames
 
     def check(self) -> None:
-        """See ``Transport``."""
         now = time.monotonic()
         if now >= self._check_at:
             self._check_at = now + (self.idle_s or 0)
@@ -131,7 +121,6 @@ class GrpcTransport:
                 stream.check()
 
     def close(self) -> None:
-        """See ``Transport``."""
         self._closed = True
         for stream in self._streams:
             stream.close()

@@ -7,7 +7,6 @@ import dataclasses
 import hmac
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
@@ -16,6 +15,7 @@ from kourou.courier.lanes.grpc.frame_reader import FrameReader
 from kourou.courier.lanes.http2.control import PREFACE
 from kourou.courier.lanes.http2.server import Http2Service
 from kourou.courier.lanes.http2.tcp import TcpSocket
+from kourou.courier.lanes.loop.acceptor import ServedConnection
 from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
@@ -40,8 +40,8 @@ class GrpcService:
     hand_over: Callable[[TcpSocket, str, bytes], None]  # a client that wants something else, its host, what it has said
 
 
-class GrpcConnection:
-    """See ``kourou.courier.lanes.loop.acceptor.ServedConnection``."""
+class GrpcConnection(ServedConnection):
+    """Whose client has begun, or is about to begin, one stream."""
 
     def __init__(
         self,
@@ -51,11 +51,7 @@ class GrpcConnection:
         loop_thread: int,
         service: GrpcService,
     ) -> None:
-        self.descriptor = sock.fileno()
-        self.loop_thread = loop_thread
-        self.serving = False
-        self.frames: deque[Frame] = deque()
-        self.session: Session | None = None
+        super().__init__(sock.fileno(), loop_thread)
         self._socket = sock
         self._host, port = peer
         self._address = f"[{self._host}]:{port}" if ":" in self._host else f"{self._host}:{port}"
@@ -69,24 +65,12 @@ class GrpcConnection:
         self._asked = 0  # calls
 
     @property
-    def is_authenticated(self) -> bool:
-        """See ``ServedConnection``."""
-        return self.session is not None
-
-    @property
-    def needs_flush(self) -> bool:
-        """See ``ServedConnection``: there is always somebody."""
-        return False
-
-    @property
     def is_congested(self) -> bool:
-        """See ``ServedConnection``."""
         return self._sender.is_congested
 
     # -- reading, by the event loop ---------------------------------------------------------------------------
 
     def read_greeting(self) -> bool:
-        """See ``ServedConnection``."""
         if not self._said_hello:
             if not self._socket.handshake():
                 return True
@@ -137,7 +121,6 @@ class GrpcConnection:
         return False
 
     def read(self) -> None:
-        """See ``ServedConnection``."""
         if self._sender.is_over:
             self._reader.receive()
         else:
@@ -162,18 +145,15 @@ class GrpcConnection:
             self.flush()
 
     def flush(self) -> None:
-        """See ``ServedConnection``."""
         if self._sender.flush() and self._http2.ended and not self._sender.is_over:
             self._finish_if_answered()
 
     def drain(self) -> None:
-        """See ``ServedConnection``."""
         self._sender.has_room()
         self.flush()
         self._sender.update_interest()
 
     def try_flush(self) -> bool:
-        """See ``ServedConnection``."""
         return self._sender.try_flush()
 
     def _resume(self) -> None:
@@ -202,12 +182,10 @@ class GrpcConnection:
         return False
 
     def housekeep(self) -> None:
-        """See ``ServedConnection``."""
         if self._sender.is_over and time.monotonic() - self._sender.over_at > _LINGER_S:
             raise ConnectionResetError("the client was told the end, and stays")
         self._socket.check()
 
     def close(self) -> None:
-        """See ``ServedConnection``."""
         if self._sender.close() and self.session is not None:
             self.session.closed()

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from kourou.courier.calling.transport import NotSentError, Receiver
+from kourou.courier.calling.transport import NotSentError, Receiver, Transport
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.local import socket_file
@@ -33,18 +33,13 @@ _POLL_MS = 100  # while the socket is full: how often to see whether the connect
 _main_thread = threading.main_thread().ident
 
 
-class LocalTransport:
-    """See ``kourou.courier.calling.transport.Transport``."""
+class LocalTransport(Transport):
+    """Two sockets and the memory that both ends share."""
 
     lane = "local"
-    pulls = True
-    has_buffered = False
-    peer_closed = False
-    idle_s: float | None = None
 
     def __init__(self, main: socket.socket, side: socket.socket) -> None:
         self._main = main
-        self.descriptors = (main.fileno(),)
         self._outgoing: deque[Buffer] = deque()
         self._writing = threading.Lock()
         self._memory = Memory(side, self._outgoing.append, self._returned)
@@ -57,12 +52,14 @@ class LocalTransport:
         self._waits = 0  # the thread that writes, while it waits for room
         self._closed = False
 
+    @property
+    def descriptors(self) -> Sequence[int]:
+        return (self._main.fileno(),)
+
     def start(self, receiver: Receiver) -> None:
-        """See ``Transport``."""
         self._receiver = receiver
 
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
-        """See ``Transport``."""
         del caller_waits  # the caller's thread writes in any case
         parts = pack(frame, self._memory.arena)
         if len(parts) > 1:
@@ -84,7 +81,6 @@ class LocalTransport:
             self.flush()
 
     def flush(self) -> None:
-        """See ``Transport``."""
         while self._outgoing or self._returns:
             if not self._writing.acquire(blocking=False):
                 return  # whoever writes takes it along
@@ -94,7 +90,6 @@ class LocalTransport:
                 self._writing.release()
 
     def poll(self, timeout_s: float | None) -> bool:
-        """See ``Transport``."""
         if timeout_s != 0 and self._busy_wait.poll():
             return True
         if timeout_s is None and threading.get_ident() != _main_thread:
@@ -102,7 +97,6 @@ class LocalTransport:
         return bool(self._readable.poll(None if timeout_s is None else timeout_s * 1e3))
 
     def read(self) -> Sequence[Frame]:
-        """See ``Transport``."""
         parser = self._parser
         if not parser.filling:
             data = self._main.recv(_READ_BYTES)
@@ -114,11 +108,7 @@ class LocalTransport:
                 return parser.filled(count)
         raise ConnectionResetError("the server closed the connection")
 
-    def check(self) -> None:
-        """It is this host."""
-
     def close(self) -> None:
-        """See ``Transport``."""
         if self._closed:
             return
         self._closed = True

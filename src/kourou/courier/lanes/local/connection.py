@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.lanes.local.shared_memory import Memory
+from kourou.courier.lanes.loop.acceptor import ServedConnection
 from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.serving.call_info import Peer
 from kourou.courier.serving.dispatcher import Dispatcher
@@ -25,18 +26,14 @@ _LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting 
 _MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its further calls are left unread
 
 
-class LocalConnection:
-    """A client; see ``kourou.courier.lanes.loop.acceptor.ServedConnection``."""
+class LocalConnection(ServedConnection):
+    """A client of this host."""
 
     def __init__(
         self, main: socket.socket, poller: Poller, loop_thread: int, dispatcher: Dispatcher, token: bytes
     ) -> None:
         main.setblocking(False)
-        self.descriptor = main.fileno()
-        self.loop_thread = loop_thread
-        self.serving = False
-        self.frames: deque[Frame] = deque()
-        self.session: Session | None = None
+        super().__init__(main.fileno(), loop_thread)
         self.memory: Memory | None = None
         self._main = main
         self._poller = poller
@@ -57,22 +54,15 @@ class LocalConnection:
     # -- reading, by the event loop -------------------------------------------------------------------------------
 
     @property
-    def is_authenticated(self) -> bool:
-        """See ``ServedConnection``."""
-        return self.session is not None
-
-    @property
     def needs_flush(self) -> bool:
         """Blocks of the client's shared memory, which it may want to have back."""
         return self.memory is not None and bool(self.memory.returns)
 
     @property
     def is_congested(self) -> bool:
-        """See ``ServedConnection``."""
         return self._interest == select.POLLOUT
 
     def read_greeting(self) -> bool:
-        """See ``ServedConnection``."""
         room = socket_file.GREETING_BYTES - len(self._greeting)
         data, descriptor = socket_file.receive_with_descriptor(self._main, room)
         if descriptor is not None:
@@ -107,7 +97,6 @@ class LocalConnection:
         self.session = Session(self._dispatcher, peer, self.post, lambda: self.is_congested)
 
     def read(self) -> None:
-        """See ``ServedConnection``."""
         parser = self._parser
         try:
             if not parser.filling:
@@ -147,7 +136,6 @@ class LocalConnection:
             self.flush()
 
     def flush(self) -> None:
-        """See ``ServedConnection``."""
         outgoing = self._outgoing
         while outgoing or self._returns:
             if self._unsent:  # the event loop goes on when there is room
@@ -163,7 +151,6 @@ class LocalConnection:
                 self._writing.release()
 
     def drain(self) -> None:
-        """See ``ServedConnection``."""
         with self._writing:
             if self._unsent:
                 self._write()
@@ -178,7 +165,6 @@ class LocalConnection:
             self.flush()
 
     def refuse(self, error: Exception) -> bool:
-        """See ``ServedConnection``."""
         if isinstance(error, Unauthenticated):
             socket_file.refuse(self._main)
         return True
@@ -189,7 +175,6 @@ class LocalConnection:
         return True
 
     def close(self) -> None:
-        """See ``ServedConnection``."""
         if self._closed:
             return
         with self._interest_lock:

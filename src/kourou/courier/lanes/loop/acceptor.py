@@ -7,7 +7,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from kourou.courier.lanes.loop.poller import Poller
 from kourou.courier.lanes.loop.quota import ConnectionQuota, max_unauthenticated
@@ -18,7 +18,7 @@ _GREETING_TIMEOUT_S = 10.0  # how long a client may take to say who it is
 _CROWDED_TIMEOUT_S = 0.25  # how long if others wait for its place
 
 
-class ServedConnection(Protocol):
+class ServedConnection:
     """A client, as the event loop sees it: first unauthenticated, then, after its greeting, not.
 
     Attributes:
@@ -29,21 +29,22 @@ class ServedConnection(Protocol):
         session: acts on them; there is one once there are frames.
     """
 
-    descriptor: int
-    loop_thread: int
-    serving: bool
-    frames: deque[Frame]
-    session: Session | None
+    def __init__(self, descriptor: int, loop_thread: int) -> None:
+        self.descriptor = descriptor
+        self.loop_thread = loop_thread
+        self.serving = False
+        self.frames: deque[Frame] = deque()
+        self.session: Session | None = None
 
     @property
     def is_authenticated(self) -> bool:
         """Whether the client has shown the token."""
-        ...
+        return self.session is not None
 
     @property
     def needs_flush(self) -> bool:
         """Whether there is something to write that nobody is about to write."""
-        ...
+        return False
 
     @property
     def is_congested(self) -> bool:
@@ -51,7 +52,7 @@ class ServedConnection(Protocol):
 
         When that is over, ``drain`` lets those calls begin that were deferred.
         """
-        ...
+        return False
 
     def read_greeting(self) -> bool:
         """Read what comes before it is authenticated. False when the client was passed on elsewhere, with its socket.
@@ -61,7 +62,7 @@ class ServedConnection(Protocol):
             ProtocolError: it makes no sense.
             Unauthenticated: it has another token.
         """
-        ...
+        raise NotImplementedError
 
     def read(self) -> None:
         """Read what is there.
@@ -70,12 +71,15 @@ class ServedConnection(Protocol):
             OSError: the client is gone.
             ProtocolError: what came makes no sense.
         """
+        raise NotImplementedError
 
     def drain(self) -> None:
         """There is room in the socket again."""
+        raise NotImplementedError
 
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""
+        raise NotImplementedError
 
     def housekeep(self) -> None:
         """Now and then: look after it.
@@ -86,14 +90,16 @@ class ServedConnection(Protocol):
 
     def refuse(self, error: Exception) -> bool:
         """It makes no sense, or has another token. Whether it is to be closed at once."""
-        ...
+        del error
+        return True
 
     def try_flush(self) -> bool:
         """Write what is queued, without waiting. Whether all of it is on its way."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of the client: its calls are cancelled."""
+        raise NotImplementedError
 
 
 ConnectionFactory: TypeAlias = Callable[[socket.socket, Poller, int], ServedConnection | None]
