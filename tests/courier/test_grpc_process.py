@@ -8,7 +8,7 @@ import sys
 FORK = """
 import os
 import kourou as lp
-from kourou.courier.lanes.grpcio import process
+from kourou.courier.lanes.grpcio import standard_services
 
 def launch():
     program = lp.Program("forked")
@@ -16,13 +16,13 @@ def launch():
     lp.launch(program, "local_mt").wait()
 
 launch()
-process.claim()
+standard_services.claim()
 pid = os.fork()
 if pid == 0:
     launch()
     os.write(1, b"launched; ")
     try:
-        process.open_server(None, {})
+        standard_services.claim()
     except lp.errors.UsedAfterFork as error:
         os.write(1, str(error).encode())
     os._exit(0)

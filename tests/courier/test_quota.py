@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import socket
 import threading
@@ -16,7 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kourou.courier import Client, Server
 from kourou.courier.lanes.grpcio import relay, standard_services
-from kourou.courier.lanes.grpcio.executor import StreamThreads
 from kourou.courier.lanes.loop import acceptor, quota
 from kourou.courier.lanes.loop.quota import ConnectionQuota, max_unauthenticated
 from polling import until
@@ -226,22 +224,3 @@ def test_another_user_cannot_reach_them(server):
             stranger = as_stranger(script, path)
             said, _ = stranger.communicate(timeout=20)
             assert said.split() == ["PermissionError"]
-
-
-def test_a_task_waits_for_a_thread_when_the_system_has_no_more(monkeypatch):
-    # Given threads of which one is there, and busy
-    threads = StreamThreads(1)
-    go_on = threading.Event()
-    first = threads.submit(go_on.wait, 20)
-
-    # When no other one can be started
-    def cannot_start(_thread):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", cannot_start)
-    second = threads.submit(os.getpid)
-    go_on.set()
-    # Then the next task has its turn after the first one
-    assert first.result(20)
-    assert second.result(20) == os.getpid()
-    threads.close()

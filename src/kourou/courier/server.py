@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import os
 import secrets
@@ -85,12 +84,13 @@ class Server:
         self._tls = tls
         self._methods = MethodTable()
         size = _THREADS if thread_pool_size is None else thread_pool_size
-        self._pool = WorkerPool(size, max_queue, f"kourou-{name or 'server'}", self._calls_wait)
+        self._pool = WorkerPool(size, max_queue, f"kourou-{name or 'server'}")
         self._handlers = Handlers(name or "the server", self._methods, self._pool, call_context)
         self._dispatcher = Dispatcher(self._handlers, refusal)
         self._starvation = StarvationMonitor(
             lambda: self._handlers.name, self._pool, self._dispatcher.running, may_grow=thread_pool_size is None
         )
+        self._pool.on_wait = self._starvation.wake
         self._server_id = secrets.token_hex(16)
         self._endpoint: Endpoint | None = None
         self._event_loop: EventLoop | None = None
@@ -113,9 +113,6 @@ class Server:
     def __repr__(self) -> str:
         where = self._endpoint.grpc if self._endpoint is not None else "not started"
         return f"<server {self._name or ''} at {where}>".replace("  ", " ")
-
-    def _calls_wait(self) -> None:
-        self._starvation.wake()
 
     # -- methods ----------------------------------------------------------------------------------------------
 
@@ -177,8 +174,8 @@ class Server:
             import asyncio  # noqa: PLC0415 - slow to import, and few servers have coroutines
 
             return asyncio.run_coroutine_threadsafe(function(*args), self._handlers.event_loop())
-        future: Future[Any] = Future()
-        if not self._pool.submit(functools.partial(_complete, future, function, args)):
+        future = self._pool.run(function, *args)
+        if future.cancelled():
             raise ServerOverloaded(f"{self._handlers.name} has {self._pool.queued} calls waiting")
         return future
 
@@ -325,15 +322,6 @@ class Server:
     Stop = stop
     Join = join
     SetIsHealthy = set_is_healthy
-
-
-def _complete(future: Future[Any], function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(function(*args))
-    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
-        future.set_exception(error)
 
 
 def _local_listener(loop: EventLoop, dispatcher: Dispatcher, token: str, folder: str | None) -> LocalListener | None:

@@ -7,12 +7,14 @@ would keep the process alive for ever, and it refuses work while the process win
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from concurrent.futures import Future
+from typing import Any, TypeAlias
 
 _log = logging.getLogger("kourou.courier")
 
@@ -44,17 +46,19 @@ class WorkerPool:
         size: tasks that run at the same time.
         max_queue: tasks that may wait for a thread.
         name: of the threads, for debuggers.
+
+    Attributes:
         on_wait: called when a task has to wait since no slot is free.
     """
 
-    def __init__(self, size: int, max_queue: int, name: str, on_wait: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, size: int, max_queue: int, name: str) -> None:
         if size < 1 or max_queue < 1:
             raise ValueError(f"a pool of {size} threads with room for {max_queue} tasks; both must be at least 1")
         self.size = size
         self.finished = 0  # tasks so far, more or less: it tells whether there is progress
         self._max_queue = max_queue
         self._name = name
-        self._on_wait = on_wait
+        self.on_wait: Callable[[], None] = lambda: None
         self._queue: deque[Task] = deque()
         self._slots: deque[None] = deque([None] * size)  # that nobody has taken
         self._idle: deque[_Worker] = deque()  # the last to sleep is woken first
@@ -82,6 +86,13 @@ class WorkerPool:
             self._queue.remove(task)
             return False
         return True
+
+    def run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Make a call as a task; its future, which is cancelled where ``submit`` says False."""
+        future: Future[Any] = Future()
+        if not self.submit(functools.partial(_complete, future, functools.partial(function, *args, **kwargs))):
+            future.cancel()
+        return future
 
     def withdraw(self, wanted: Callable[[Task], bool]) -> list[Task]:
         """Take tasks out of the queue; no thread of the pool runs them any more."""
@@ -130,7 +141,7 @@ class WorkerPool:
             try:
                 self._slots.pop()
             except IndexError:
-                self._on_wait()
+                self.on_wait()
                 return True  # whoever is done first takes the next task
             try:
                 task = self._queue.popleft()
@@ -179,3 +190,12 @@ class WorkerPool:
                     self._idle.remove(worker)
                     return
             worker.gate.acquire()
+
+
+def _complete(future: Future[Any], call: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+        future.set_exception(error)

@@ -1,5 +1,4 @@
-"""What grpcio's own servers and channels do: health checking, reflection, a coordinator's clients.
+"""What grpcio's own server does: health checking, reflection, and what a server says of itself.
 
-Start with ``process`` (which process they belong to) and ``standard_services``; ``relay`` passes connections on to
-them, ``executor`` has the threads of their handlers.
+Start with ``standard_services``; ``relay`` passes connections on to them.
 """

@@ -1,10 +1,17 @@
-"""gRPC's standard services, health checking and reflection, and what a server says of itself: grpcio's part."""
+"""gRPC's standard services, health checking and reflection, and what a server says of itself: grpcio's part.
+
+gRPC's threads do not survive ``os.fork()``, but their locks do, as they were at that moment. A child that uses gRPC
+again may therefore wait for ever, inside C code that no time-out reaches. Such a child gets an error instead.
+"""
 
 from __future__ import annotations
 
 import hmac
+import os
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -12,22 +19,43 @@ from grpc_reflection.v1alpha import reflection
 
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
-from kourou.courier.lanes.grpcio import process
-from kourou.courier.lanes.grpcio.executor import StreamThreads
 from kourou.courier.lanes.grpcio.health import Health
 from kourou.courier.lanes.local import socket_file
 from kourou.courier.serving.dispatcher import Dispatcher
-from kourou.errors import LaunchError
+from kourou.courier.serving.workers import WorkerPool
+from kourou.errors import LaunchError, UsedAfterFork
 from kourou.proto.v1 import courier_pb2
 
 _MAX_STREAMS = 2  # of one connection
-_MAX_RPCS = 64  # at a time: each may take a thread
+_MAX_RPCS = 64  # at a time: each may take a thread, and each that watches the health another one
 _OPTIONS = {
+    "grpc.so_reuseport": 0,  # a port belongs to one server
+    "grpc.server_handshake_timeout_ms": 10_000,  # for who connects and says nothing
+    "grpc.max_connection_idle_ms": 60_000,  # for who has no call under way; a channel connects again when it has one
     "grpc.max_concurrent_streams": _MAX_STREAMS,
     "grpc.max_receive_message_length": 64 << 10,  # what is asked here is short
 }
 _CONNECT_S = 1.0
 _FLUSH_S = 0.5  # how long the last answers may take to leave when the server stops
+
+_owner: int | None = None  # the process that first used gRPC
+
+
+def claim() -> None:
+    """To be called before gRPC is used: it belongs to this process from now on.
+
+    Raises:
+        UsedAfterFork: it belongs to a process that this one was forked from.
+    """
+    global _owner  # noqa: PLW0603 - one per process, as gRPC's own state is
+    if _owner is None:
+        _owner = os.getpid()
+    elif _owner != os.getpid():
+        raise UsedAfterFork(
+            f"process {os.getpid()} was forked from process {_owner}, which used gRPC. Clients and servers of nodes "
+            "work here, and programs can be launched, but gRPC's own services (health, reflection) would hang: serve "
+            "them in a process started by spawn or forkserver (multiprocessing.get_context), or before gRPC is used"
+        )
 
 
 class StandardServices:
@@ -44,9 +72,9 @@ class StandardServices:
         self._token = token
         self._folder = folder
         self._describe = describe
-        self._health = Health(self._run)
         self._server: grpc.Server | None = None
-        self._threads: StreamThreads | None = None
+        self._threads = WorkerPool(2 * _MAX_RPCS, 2 * _MAX_RPCS, "kourou-grpc-stream")
+        self._health = Health(self._threads.run)
         self._path = ""
         self.set_healthy = self._health.set
 
@@ -56,7 +84,7 @@ class StandardServices:
         Raises:
             OSError: there are no descriptors left.
             LaunchError: it cannot listen.
-            UsedAfterFork: see ``grpc_process``.
+            UsedAfterFork: see ``claim``.
         """
         if self._server is None:
             self._start()
@@ -77,15 +105,17 @@ class StandardServices:
 
     def stop(self) -> None:
         """Close all connections. Nobody connects any more."""
-        if self._server is None or self._threads is None:
+        if self._server is None:
             return
         self._server.stop(None).wait(_FLUSH_S)
-        self._threads.close()
+        self._threads.stop()
         del self._server  # gRPC frees its own poller with the last of its objects, not when they stop
 
     def _start(self) -> None:
-        threads = StreamThreads()
-        server = process.open_server(threads, options=_OPTIONS, maximum_concurrent_rpcs=_MAX_RPCS)
+        claim()
+        # grpcio calls nothing of an executor but this; those of concurrent.futures are joined at exit, and refuse then.
+        threads: Any = SimpleNamespace(submit=self._threads.run)
+        server = grpc.server(threads, options=[*_OPTIONS.items()], maximum_concurrent_rpcs=_MAX_RPCS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers((self._handlers(),))
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -93,14 +123,9 @@ class StandardServices:
         try:
             server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
-            threads.close()
             raise LaunchError(f"the standard services of gRPC cannot listen: {error}") from error
         server.start()
-        self._server, self._threads, self._path = server, threads, path
-
-    def _run(self, task: Callable[[], None]) -> None:
-        if self._threads is not None:
-            self._threads.submit(task)
+        self._server, self._path = server, path
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         return grpc.method_handlers_generic_handler(
