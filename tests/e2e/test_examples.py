@@ -15,10 +15,10 @@ import pytest
 from kourou.runtime.metrics.reading import read_config, read_metrics
 from polling import complaints
 
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 50.0  # for a machine that is busy with other things; each takes a second or, where torch is imported, five
+DEADLINE_S = 110.0  # alone each takes a second or, where something is learnt, five; ten times that on a busy machine
 LAUNCH_TYPES = ["local_mt", "local_mp"]
 
 
@@ -91,7 +91,7 @@ def test_cartpole_is_learnt_and_the_learning_curve_is_left(
     tmp_path: Path, runs_dir: Path, example: str, target: int
 ) -> None:
     module, folder = f"examples.{example}.main", str(tmp_path / "curve")
-    output = run_script("-m", module, "--target", str(target), "--max-seconds", "45", "--out", folder)
+    output = run_script("-m", module, "--target", str(target), "--max-seconds", "100", "--out", folder)
 
     picture = tmp_path / "curve" / "learning_curve.png"
     assert f"The learning curve is in {picture}" in output
