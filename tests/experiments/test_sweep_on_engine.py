@@ -65,7 +65,7 @@ def test_hosts_that_cannot_be_connected_are_given_back(tmp_path: Path, monkeypat
         made.append(RemoteHost(*arguments, **options))
         return made[0]
 
-    monkeypatch.setattr("kourou.experiments.sweep.engine_hosts.RemoteHost", one_only)
+    monkeypatch.setattr("kourou.runtime.launchers.hosts.pool.RemoteHost", one_only)
     with pytest.raises(MemoryError):
         run_sweep([shell_run(tmp_path, "it", "true")], tmp_path / "sweep", on=HOSTS)
 

@@ -17,6 +17,7 @@ from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 from kourou.runtime.stopping.timeline import StopTimeline
 from polling import WAIT_S, until
+from runtime.playing import SIGNALS
 
 
 class FakeLauncher:
@@ -39,17 +40,8 @@ class FakeLauncher:
             self.attempts.append((name, attempt))
         self._call("start", name)
 
-    def withdraw(self, name: str) -> None:
-        self._call("withdraw", name)
-
-    def interrupt(self, name: str) -> None:
-        self._call("interrupt", name)
-
-    def terminate(self, name: str) -> None:
-        self._call("terminate", name)
-
-    def kill(self, name: str) -> None:
-        self._call("kill", name)
+    def signal(self, name: str, number: int) -> None:
+        self._call(SIGNALS[number], name)
 
     def close(self) -> None:
         self._call("close", "")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+
 from kourou.runtime.launch.decisions import events
 from kourou.runtime.launch.decisions.events import Event
 from kourou.runtime.launch.decisions.state_machine import StateMachine
 from kourou.runtime.model import instructions
 from kourou.runtime.model.instructions import Instruction
-from kourou.runtime.model.records import NodeState, Outcome, ProcessExit
+from kourou.runtime.model.records import INTERRUPT, NO_SIGNAL, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.launch_type import LaunchType
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.timeline import StopTimeline
 
 RAISED = Outcome(kind="raised", code=1, exception="ValueError: x", traceback="Traceback: x")
+SIGNALS = {NO_SIGNAL: "withdraw", INTERRUPT: "interrupt", signal.SIGTERM: "terminate", signal.SIGKILL: "kill"}
+"""What those that the director sends are for."""
 TIMELINE = StopTimeline(ask_s=5.0, interrupt_s=3.0, terminate_s=2.0)
 
 
@@ -109,8 +113,8 @@ def _short(instruction: Instruction) -> str:
             short = f"stop: {instruction.reason}"
         case instructions.Change():
             short = _change_in_short(instruction)
-        case instructions.Withdraw() | instructions.Interrupt() | instructions.Terminate() | instructions.Kill():
-            short = f"{type(instruction).__name__.lower()} {instruction.name}"
+        case instructions.Signal():
+            short = f"{SIGNALS[instruction.number]} {instruction.name}"
         case instructions.Add():
             short = f"add {' '.join(record.name for record in instruction.records)}"
         case instructions.Dismiss():

@@ -186,8 +186,8 @@ def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
     for i in range(50):
         start(supervised, sh(f"a/{i}", "sleep 600", env=padding))
     # when the last ones are asked to end, killed, and withdrawn
-    supervisor.signal("a/49", signal.SIGURG, alone=True)
-    supervisor.signal("a/47", NO_SIGNAL, alone=True)
+    supervisor.signal("a/49", signal.SIGURG)
+    supervisor.signal("a/47", NO_SIGNAL)
     supervisor.signal("a/48", signal.SIGKILL)
     # then they have ended before anything was started for them
     assert (events.wait("a/49").code, events.wait("a/49").signal) == (0, None)
@@ -195,7 +195,7 @@ def test_what_was_not_begun_when_it_is_signalled_never_is(supervised):
     assert (events.wait("a/47").code, events.wait("a/47").signal) == (0, None)
     zygote.resume()
     until(lambda: "a/46" in events.started, WAIT_S)
-    supervisor.signal("a/46", NO_SIGNAL, alone=True)  # which does nothing to it
+    supervisor.signal("a/46", NO_SIGNAL)  # which does nothing to it
     assert not {"a/47", "a/48", "a/49"} & events.started.keys()
 
 
@@ -204,7 +204,7 @@ def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised
     supervisor, events = supervised
     zygote = suspended_zygote(supervised)
     for _ in range(5_000):
-        supervisor.signal("first/0", signal.SIGURG, alone=True)
+        supervisor.signal("first/0", signal.SIGURG)
     # when it goes on
     supervisor.signal("first/0", signal.SIGKILL)
     zygote.resume()

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 import types
+from signal import SIGKILL
 
 import pytest
 
 from kourou import errors
 from kourou.runtime.context.context import Binding, NodeContext
 from kourou.runtime.launchers.threads import ThreadLauncher
+from kourou.runtime.model.records import INTERRUPT
 from kourou.runtime.stopping.state import StopState
 from kourou.shown import described
 from polling import WAIT_S, until
@@ -158,7 +160,7 @@ def test_an_interrupt_is_raised_in_the_node(launched):
     launcher, events = launched(entry)
     launcher.start("a/0", 1)
     until(lambda: seen, WAIT_S)
-    launcher.interrupt("a/0")
+    launcher.signal("a/0", INTERRUPT)
     until(lambda: events.exits, WAIT_S)
     assert seen[-1] == "interrupted"
     assert events.outcomes == ["stopped"]
@@ -173,7 +175,7 @@ def test_an_interrupt_at_any_moment_of_a_short_life_leaves_exactly_one_exit(laun
         launcher.start("a/0", attempt)
         deadline = time.monotonic() + WAIT_S
         while not _ended(events, attempt) and time.monotonic() < deadline:
-            launcher.interrupt("a/0")
+            launcher.signal("a/0", INTERRUPT)
         # Then each ends once.
         assert _ended(events, attempt), attempt
     assert [attempt for _, attempt, _, _ in events.exits] == list(range(1, ROUNDS + 1))
@@ -184,11 +186,11 @@ def test_a_killed_thread_is_reported_once_and_its_own_end_is_not(launched):
     let_go = threading.Event()
     launcher, events = launched(lambda context: let_go.wait())
     launcher.start("a/0", 1)
-    launcher.kill("a/0")
-    launcher.kill("a/0")
+    launcher.signal("a/0", SIGKILL)
+    launcher.signal("a/0", SIGKILL)
     assert events.exits == [("a/0", 1, None, 9)]
     let_go.set()
     until(lambda: events.outcomes, WAIT_S)
     assert events.exits == [("a/0", 1, None, 9)]
-    launcher.kill("unknown/0")
-    launcher.interrupt("unknown/0")
+    launcher.signal("unknown/0", SIGKILL)
+    launcher.signal("unknown/0", INTERRUPT)

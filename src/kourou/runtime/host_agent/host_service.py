@@ -136,9 +136,9 @@ class HostAgent(ProcessEvents, Service):
             spec = _named(spec, self._inventory)
         self._supervisor.start(dataclasses.replace(spec, interpreter=interpreter, cwd=cwd), attempt, boot)
 
-    def _do_signal(self, name: str, number: int, alone: bool) -> None:  # noqa: FBT001 - a message has no keywords
+    def _do_signal(self, name: str, number: int) -> None:
         if self._supervisor is not None:
-            self._supervisor.signal(name, number, alone=alone)
+            self._supervisor.signal(name, number)
 
     def _do_tunnel(self, operation: str, number: int, data: bytes) -> None:
         if self._tunnel is not None:

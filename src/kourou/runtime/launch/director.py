@@ -213,14 +213,8 @@ class Director(LauncherEvents):
                 self.failures.append(self._with_log(instruction.record))
             case do.Launch():
                 launcher.start(instruction.name, instruction.attempt)
-            case do.Withdraw():
-                launcher.withdraw(instruction.name)
-            case do.Interrupt():
-                launcher.interrupt(instruction.name)
-            case do.Terminate():
-                launcher.terminate(instruction.name)
-            case do.Kill():
-                launcher.kill(instruction.name)
+            case do.Signal():
+                launcher.signal(instruction.name, instruction.number)
             case do.Stop():
                 self._coordinator.broadcast_stop(instruction.reason)
             case do.Dismiss():

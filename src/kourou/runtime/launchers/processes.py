@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs, unneeded_blobs
-from kourou.runtime.model.records import INTERRUPT, NO_SIGNAL
 from kourou.runtime.plan.payloads import store_blobs
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.process.supervisor import Supervisor
@@ -52,17 +50,8 @@ class ProcessLauncher(Launcher):
     def start(self, name: str, attempt: int) -> None:
         self._supervisor.start(self._specs[name], attempt, self._boot)
 
-    def withdraw(self, name: str) -> None:
-        self._supervisor.signal(name, NO_SIGNAL, alone=True)
-
-    def interrupt(self, name: str) -> None:
-        self._supervisor.signal(name, INTERRUPT, alone=True)
-
-    def terminate(self, name: str) -> None:
-        self._supervisor.signal(name, signal.SIGTERM)
-
-    def kill(self, name: str) -> None:
-        self._supervisor.signal(name, signal.SIGKILL)
+    def signal(self, name: str, number: int) -> None:
+        self._supervisor.signal(name, number)
 
     def close(self) -> None:
         self._supervisor.close()

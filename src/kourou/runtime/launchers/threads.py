@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401 - can be imported no more once the main thread has ended, and nodes may live on
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs
-from kourou.runtime.model.records import Outcome, ProcessExit
+from kourou.runtime.model.records import NO_SIGNAL, Outcome, ProcessExit
 from kourou.runtime.node_process.outcomes import run_to_outcome
 from kourou.runtime.plan.plan import NodePlan
 from kourou.shown import described
@@ -69,11 +70,14 @@ class ThreadLauncher(Launcher):
         self._events.on_started(name, attempt, os.getpid())
         thread.start()
 
-    def withdraw(self, name: str) -> None:
-        """Nothing: a thread begins at once."""
+    def signal(self, name: str, number: int) -> None:
+        """Raise StopRequested in the node's thread, as soon as it runs Python code again, or give it up (SIGKILL)."""
+        if number == signal.SIGKILL:
+            self._give_up(name)
+        elif number != NO_SIGNAL:  # a thread begins at once
+            self._interrupt(name)
 
-    def interrupt(self, name: str) -> None:
-        """Raise StopRequested in the node's thread, as soon as it runs Python code again."""
+    def _interrupt(self, name: str) -> None:
         with self._lock:
             thread, attempt = self._threads.get(name, (None, 0))
             if thread is not None:
@@ -81,19 +85,14 @@ class ThreadLauncher(Launcher):
                 if (name, attempt) in self._interruptible and self._interrupts[name, attempt] <= _MOST_INTERRUPTS:
                     interrupt_thread(thread)
 
-    def terminate(self, name: str) -> None:
-        """As :meth:`interrupt`: a thread has no signals."""
-        self.interrupt(name)
-
-    def kill(self, name: str) -> None:
-        """Give the node's thread up."""
+    def _give_up(self, name: str) -> None:
         with self._lock:
             thread, attempt = self._threads.get(name, (None, 0))
             if thread is None or (name, attempt) in self._abandoned:
                 return
             self._abandoned.add((name, attempt))
         forget_interrupt()  # the thread may never come to its own
-        self._events.on_exited(name, attempt, ProcessExit(code=None, signal=9))
+        self._events.on_exited(name, attempt, ProcessExit(code=None, signal=signal.SIGKILL))
 
     def close(self) -> None:
         """Forget the threads; those given up end with the process."""

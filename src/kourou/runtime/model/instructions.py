@@ -58,31 +58,12 @@ class Launch:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Withdraw:
-    """Do not begin the node's process or thread, if that was not done yet."""
+class Signal:
+    """Send a signal to the node's process, or do what it means to the node's thread."""
 
     name: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Interrupt:
-    """Raise StopRequested in the node's main thread."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Terminate:
-    """Ask the node's process to end."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Kill:
-    """End the node's process and all that it started."""
-
-    name: str
+    number: int
+    """INTERRUPT or NO_SIGNAL of ``records``, SIGTERM or SIGKILL."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,20 +111,5 @@ class Write:
 
 
 Instruction: TypeAlias = (
-    Add
-    | Begin
-    | Change
-    | Dismiss
-    | End
-    | Fail
-    | Launch
-    | Withdraw
-    | Interrupt
-    | Terminate
-    | Kill
-    | Stop
-    | Release
-    | Tell
-    | Warn
-    | Write
+    Add | Begin | Change | Dismiss | End | Fail | Launch | Signal | Stop | Release | Tell | Warn | Write
 )

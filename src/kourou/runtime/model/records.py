@@ -21,6 +21,9 @@ late is harmless, and unlike an asynchronous exception it interrupts sleeps, loc
 NO_SIGNAL = 0
 """Does nothing to a process; one that was to be begun never will be, as with all that is sent to it by then."""
 
+FOR_IT_ALONE = frozenset({INTERRUPT, NO_SIGNAL})
+"""Of what is sent to a node: all else is for what it has started, too."""
+
 _TERMINATING = frozenset({signals.SIGTERM, signals.SIGHUP})
 _MOST_CAUSE_BYTES = 4 << 10
 _MOST_TRACEBACK_BYTES = 64 << 10

@@ -26,7 +26,7 @@ from kourou import errors
 from kourou.closing import ClosedAtExit
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.process import ProcessSpec
-from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.model.records import FOR_IT_ALONE, ProcessExit
 from kourou.runtime.node_environment import complete
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import process_table
@@ -144,13 +144,13 @@ class Supervisor(ClosedAtExit):
             self._asked.pop(asked, None)
             raise
 
-    def signal(self, name: str, number: int, *, alone: bool = False) -> None:
-        """Send a signal to a process and, unless ``alone``, to all that it started.
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a process and all that it started, or to it alone (``records.FOR_IT_ALONE``).
 
-        One that was not begun yet never will be, and ends as if by the signal; after one that only asks for an end
-        (``alone``), as if it had come to it by itself.
+        One that was not begun yet never will be, and ends as if by the signal; after one that is for it alone, which
+        only asks for an end, as if it had come to it by itself.
         """
-        self._post(lambda: self._signal(name, number, alone=alone))
+        self._post(lambda: self._signal(name, number))
 
     def pause_output(self, paused: bool) -> None:  # noqa: FBT001 - a callback of Wire's
         """Read no more of what processes print, so that those who print much wait; or read on."""
@@ -212,7 +212,7 @@ class Supervisor(ClosedAtExit):
                 if not self._closing and self._selector.get_map().get(key.fd) is key:
                     key.data()
             for process in self._memory.passed():
-                self._signal(process.name, signal.SIGKILL, alone=False)
+                self._signal(process.name, signal.SIGKILL)
             for process, told in self._memory.near():
                 self.events.on_line(process.name, f"kourou: {process.name} {told}", "stderr")
 
@@ -358,9 +358,10 @@ class Supervisor(ClosedAtExit):
         record = ProcessExit(code=code, signal=number, last_lines=lines, cause=process.cause)
         self.events.on_exited(process.name, process.attempt, record)
 
-    def _signal(self, name: str, number: int, *, alone: bool) -> None:
+    def _signal(self, name: str, number: int) -> None:
         if name not in self._latest:
             return
+        alone = number in FOR_IT_ALONE
         zygote, attempt = self._latest[name]
         request = request_id(name, attempt)
         if (start := zygote.waiting.pop(request, None)) is not None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model.hosts import Hosts
-from kourou.runtime.model.records import ProcessExit
+from kourou.runtime.model.records import NO_SIGNAL, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan, Placement
 from kourou.runtime.plan.relocation import Relocation
 from kourou.runtime.simulation.processes import Process, World
@@ -80,20 +80,10 @@ class SimulatedLauncher:
         self._events.on_placed(name, attempt, where)
         self._to_host(host, self._fork, node, attempt)
 
-    def withdraw(self, name: str) -> None:
-        """Nothing: a process begins as soon as its host hears of it."""
-
-    def interrupt(self, name: str) -> None:
-        """Raise StopRequested in the node's main thread."""
-        self._to_process(name, lambda process: process.interrupt())
-
-    def terminate(self, name: str) -> None:
-        """Ask the node's process to end."""
-        self._to_process(name, lambda process: process.terminate())
-
-    def kill(self, name: str) -> None:
-        """End the node's process, now."""
-        self._to_process(name, lambda process: process.end(code=None, signal=9))
+    def signal(self, name: str, number: int) -> None:
+        """Signal a node's process, which begins as soon as its host hears of it, so that none can be withdrawn."""
+        if number != NO_SIGNAL:
+            self._to_process(name, lambda process: process.signal(number))
 
     def close(self) -> None:
         """There is nothing to give back."""

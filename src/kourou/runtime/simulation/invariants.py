@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import signal
 from collections.abc import Callable, Iterable
 
 from kourou.runtime.graph.failure_policies import Restart
@@ -68,7 +69,7 @@ class Invariants:
                 self._hold(self.alive.get(name) == attempt, f"{name} is launched without its attempt {attempt}")
             case do.End():
                 self._end(instruction, now)
-            case do.Kill(name=name):
+            case do.Signal(name=name, number=signal.SIGKILL):
                 self._to_be_killed.add(name)
             case do.Change(name=name, changes=changes) if "removed" in changes:
                 self._removed[name] = now

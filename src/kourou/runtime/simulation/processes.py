@@ -7,11 +7,12 @@ import heapq
 import itertools
 import math
 import random
+import signal
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kourou.runtime.control.coordinator import Coordinator, Release, Stop, Watcher, Welcome
-from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, ProcessExit
+from kourou.runtime.model.records import INTERRUPT, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import NodePlan
 from kourou.runtime.simulation.faults import Faults
 
@@ -144,15 +145,14 @@ class Process:
 
     # -- what it is told ------------------------------------------------------------------------------------------
 
-    def interrupt(self) -> None:
-        """StopRequested is raised in its main thread."""
-        if self._deafness > 1:
+    def signal(self, number: int) -> None:
+        """It gets one of those that the steps of a stop send."""
+        if number == signal.SIGKILL:
+            self.end(None, number)
+        elif number == signal.SIGTERM and self._deafness > 0.5:  # noqa: PLR2004 - half of the deaf ones
+            self._clock.after(self._chance.uniform(*_END_S), self.end, None, number)
+        elif number == INTERRUPT and self._deafness > 1:
             self._end_soon("stopped")
-
-    def terminate(self) -> None:
-        """It gets SIGTERM."""
-        if self._deafness > 0.5:  # noqa: PLR2004 - half of the deaf ones
-            self._clock.after(self._chance.uniform(*_END_S), self.end, None, 15)
 
     def vanish(self) -> None:
         """It is gone, and nobody is told."""
@@ -162,11 +162,11 @@ class Process:
             if self._watcher is not None:
                 self._coordinator.detach(self._watcher)
 
-    def end(self, code: int | None, signal: int | None = None) -> None:
+    def end(self, code: int | None, by: int | None = None) -> None:
         """It exits, or is ended."""
         if self.lives:
             self.vanish()
-            self.on_end(ProcessExit(code=code, signal=signal))
+            self.on_end(ProcessExit(code=code, signal=by))
 
     def fail(self) -> None:
         """Something goes wrong in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import random
+import signal
 import time
 from typing import Any
 
@@ -204,13 +205,9 @@ class Simulation(LauncherEvents):
                 self._failures += 1
             case do.Launch(name=name, attempt=attempt):
                 self.launcher.start(name, attempt)
-            case do.Interrupt(name=name):
-                self.launcher.interrupt(name)
-            case do.Terminate(name=name):
-                self.launcher.terminate(name)
-            case do.Kill(name=name):
-                self._decisions["killed"] += 1
-                self.launcher.kill(name)
+            case do.Signal(name=name, number=number):
+                self._decisions["killed"] += number == signal.SIGKILL
+                self.launcher.signal(name, number)
             case do.Stop(reason=reason):
                 self._stopped_at = self.clock.now
                 self.coordinator.broadcast_stop(reason)

@@ -1,16 +1,18 @@
 """The steps of a stop: what becomes of nodes that still run, one step after the other.
 
-A new step is a member of :class:`StopStep`, a method of :class:`StopSteps`, a line in its ``schedule``, and the time
-before it in ``StopTimeline``.
+A new step is a member of :class:`StopStep`, its signal, a line in ``StopSteps.schedule``, and the time before it in
+``StopTimeline``.
 """
 
 from __future__ import annotations
 
 import enum
+import signal
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from kourou.runtime.model.instructions import Instruction, Interrupt, Kill, Terminate, Warn, Write
+from kourou.runtime.model.instructions import Instruction, Signal, Warn, Write
+from kourou.runtime.model.records import INTERRUPT
 from kourou.runtime.stopping.timeline import StopTimeline, is_interrupt
 from kourou.shown import listed
 
@@ -26,6 +28,13 @@ class StopStep(enum.Enum):
     TERMINATE = "terminate"
     KILL = "kill"
     GIVE_UP = "give_up"
+
+
+_SIGNALS = {
+    StopStep.INTERRUPT: INTERRUPT,
+    StopStep.TERMINATE: signal.SIGTERM,
+    StopStep.KILL: signal.SIGKILL,
+}
 
 
 class Running(Protocol):
@@ -66,13 +75,6 @@ class StopSteps:
         self._release = release
         self._on_killed = on_killed
         self._on_lost = on_lost
-        self._actions = {
-            StopStep.NAME_THE_SLOW: self._name_the_slow,
-            StopStep.INTERRUPT: self._interrupt,
-            StopStep.TERMINATE: self._terminate,
-            StopStep.KILL: self._kill,
-            StopStep.GIVE_UP: self._give_up,
-        }
 
     def schedule(self, *, at_once: bool) -> list[tuple[float, StopStep]]:
         """The steps, each with the seconds from now; by now the nodes have been asked to end.
@@ -93,7 +95,22 @@ class StopSteps:
 
     def take(self, step: StopStep) -> None:
         """A step is due."""
-        self._actions[step]()
+        if step is StopStep.NAME_THE_SLOW:
+            self._name_the_slow()
+            return
+        if step is StopStep.INTERRUPT:
+            self._release()
+        for node in self._running():
+            if step is StopStep.GIVE_UP:
+                self._on_lost(node.name)
+            else:
+                self._signal(node.name, step)
+
+    def _signal(self, name: str, step: StopStep) -> None:
+        self._do(Write(event=step.value, fields={"node": name}))
+        if step is StopStep.KILL:
+            self._on_killed(name)
+        self._do(Signal(name=name, number=_SIGNALS[step]))
 
     def _name_the_slow(self) -> None:
         """Say which nodes still run, after a stop that a signal brought about.
@@ -108,24 +125,3 @@ class StopSteps:
         self._do(
             Warn(text=f"kourou: waiting up to {left_s:.0f} s for {listed(slow)} to end; Ctrl-C again kills at once")
         )
-
-    def _interrupt(self) -> None:
-        self._release()
-        for node in self._running():
-            self._do(Write(event="interrupt", fields={"node": node.name}))
-            self._do(Interrupt(name=node.name))
-
-    def _terminate(self) -> None:
-        for node in self._running():
-            self._do(Write(event="terminate", fields={"node": node.name}))
-            self._do(Terminate(name=node.name))
-
-    def _kill(self) -> None:
-        for node in self._running():
-            self._do(Write(event="kill", fields={"node": node.name}))
-            self._on_killed(node.name)
-            self._do(Kill(name=node.name))
-
-    def _give_up(self) -> None:
-        for node in self._running():
-            self._on_lost(node.name)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from kourou.runtime.launch.decisions.node_tree import NodeTree
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
-from kourou.runtime.model.instructions import Change, Instruction, Withdraw
-from kourou.runtime.model.records import ExitRecord, NodeState
+from kourou.runtime.model.instructions import Change, Instruction, Signal
+from kourou.runtime.model.records import NO_SIGNAL, ExitRecord, NodeState
 from kourou.runtime.plan.plan import NodePlan
 
 
@@ -54,7 +54,7 @@ class NodeTable:
         starting = node.state is NodeState.STARTING
         self.change(node, **changes, state=NodeState.STOPPING)
         if starting and self.tree.launched(node.name):
-            self.do(Withdraw(name=node.name))
+            self.do(Signal(name=node.name, number=NO_SIGNAL))
 
     def below(self, name: str) -> Iterator[TrackedNode]:
         """Children, their children, and so on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import signal
 from collections.abc import Callable, Iterable
 
 from kourou.runtime.graph.failure_policies import Restart
@@ -44,7 +45,6 @@ from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outc
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.steps import StopStep, StopSteps
 
-_SIGKILL = 9
 _NOT_IN_TIME = "did not end in the time that the stop gave it, and was killed"
 
 
@@ -198,7 +198,7 @@ class StateMachine:
                 continue
             node.restart_asked = ask.origin
             self._table.note_killed(name, f"was ended to be started again: {ask.origin}")
-            self._do(do.Kill(name=name))
+            self._do(do.Signal(name=name, number=signal.SIGKILL))
 
     def _answer_restart(self, node: TrackedNode, record: ExitRecord) -> float | None:
         """Seconds until the restart that somebody asked for, which counts for no policy; None: nobody did."""
@@ -393,5 +393,5 @@ class StateMachine:
             do=self._do,
             release=release,
             on_killed=lambda name: self._table.note_killed(name, _NOT_IN_TIME),
-            on_lost=lambda name: self._judge(self._nodes[name], ProcessExit(code=None, signal=_SIGKILL)),
+            on_lost=lambda name: self._judge(self._nodes[name], ProcessExit(code=None, signal=signal.SIGKILL)),
         )

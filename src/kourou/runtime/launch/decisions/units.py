@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
 from kourou.runtime.launch.decisions.exit_records import unit_exit_record_of
 from kourou.runtime.launch.decisions.node_table import NodeTable
 from kourou.runtime.launch.decisions.timers import Restarting, Timers
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
-from kourou.runtime.model.instructions import Interrupt, Kill
-from kourou.runtime.model.records import ExitRecord, NodeState
+from kourou.runtime.model.instructions import Signal
+from kourou.runtime.model.records import INTERRUPT, ExitRecord, NodeState
 from kourou.runtime.waiting.countdown import Countdown
 
 
@@ -57,8 +59,8 @@ class Units:
                 self._table.change(node, will_restart=False)
             if self._table.is_launched(node.name):
                 self._table.note_killed(node.name, f"was killed, because {cause} of the same colocation failed")
-                self._table.do(Interrupt(name=node.name))  # for a thread, which cannot be killed
-                self._table.do(Kill(name=node.name))
+                self._table.do(Signal(name=node.name, number=INTERRUPT))  # for a thread, which cannot be killed
+                self._table.do(Signal(name=node.name, number=signal.SIGKILL))
 
     def is_over(self, unit: str) -> bool:
         """It lives, and none of its parts does, or will again."""

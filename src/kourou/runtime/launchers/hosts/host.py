@@ -49,6 +49,8 @@ class RemoteHost(TransportEvents):
         self.name = name
         self.info: HostInfo | None = None
         """What it is and has; known once it answered."""
+        self.running: dict[str, int] = {}
+        """Which attempt of what runs there, as its owner notes."""
         self._events = events
         self._blobs = {} if blobs is None else blobs  # more may come
         self._sent: set[str] = set()
@@ -105,9 +107,9 @@ class RemoteHost(TransportEvents):
         """
         self._when_there(lambda _: self._start(spec, attempt, boot))
 
-    def signal(self, name: str, number: int, *, alone: bool) -> None:
+    def signal(self, name: str, number: int) -> None:
         """Signal a process there; returns at once."""
-        self._when_there(lambda _: self._transport.send("signal", name, number, alone))
+        self._when_there(lambda _: self._transport.send("signal", name, number))
 
     def close(self) -> None:
         """End the agent, and all that it runs. Idempotent."""
