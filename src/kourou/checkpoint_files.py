@@ -48,10 +48,10 @@ def numbered(folder: Path) -> list[Path]:
     return sorted(filter(number_of, found), reverse=True)
 
 
-def write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, *content: bytes | memoryview) -> None:
     """Write a file that is on the disk, and not only on its way there, when this returns."""
     with path.open("wb") as file:
-        file.write(content)
+        file.writelines(content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -70,7 +70,7 @@ def test_a_new_board_is_counted_once_by_all_threads_that_learn_of_it() -> None:
     assert reader._learn(news(board=2, count=1)) == 6
     assert reader._learn(news(board=2, count=2)) == 7
     # then
-    assert reader.offered == 7
+    assert reader.page.offered == 7
 
 
 def news(*, board: int, count: int) -> News:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from kourou import courier
@@ -41,7 +42,7 @@ class Client(ClosedAtExit):
         caller: str | None = None,
         relaying: Relaying | None = None,
     ) -> None:
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "target": target,
             "token": token,
             "lane": lane,
@@ -58,7 +59,7 @@ class Client(ClosedAtExit):
             self._relays = Relays(relaying, courier.address(self._calls), self._dial)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._arguments,)
+        return functools.partial(Client, **self._arguments), ()
 
     def __repr__(self) -> str:
         return f"<client of the weights of {courier.address(self._calls)}>"
@@ -106,7 +107,3 @@ class Client(ClosedAtExit):
             return courier.Client(target, lane=lane, memory=memory)
         tls = getattr(target, "tls", None)
         return courier.Client(relay, token=target.token, tls=tls, lane=lane, wait_for_ready=False, memory=memory)
-
-
-def _restore(arguments: dict[str, Any]) -> Client:
-    return Client(**arguments)

@@ -97,22 +97,22 @@ class BoardFeed:
 
     def news(self) -> News:
         """How things are on the board."""
-        reader = self._reader
+        page = self._reader.page
         return News(
             board=self._board,
-            latest=reader.latest(),
-            offered=reader.offered,
-            offered_version=reader.offered_version,
-            closed=reader.closed,
-            publisher=reader.publisher,
+            latest=self._reader.latest(),
+            offered=page.offered,
+            offered_version=page.offered_version,
+            closed=page.closed,
+            publisher=page.publisher,
         )
 
     def after(self, number: int, timeout_s: float) -> Transit | None:
         """The latest version, which nobody overwrites as long as it is in use."""
         reader = self._reader
-        if reader.latest() <= number and not reader.closed:
+        if reader.latest() <= number and not reader.page.closed:
             reader.wait(reader.latest(), timeout_s)
-        elif reader.closed:
+        elif reader.page.closed:
             time.sleep(timeout_s)
         found = reader.newest() if reader.latest() > number else None
         if found is None or found.memory is None:

@@ -77,10 +77,7 @@ def processes_that_map(inodes: AbstractSet[int]) -> list[int]:
             lines = (folder / "maps").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:  # it has ended, or is another user's
             continue
-        if any("kourou-weights" in line and _is_private(*line.split()[1:5], wanted=wanted) for line in lines):
+        fields = [line.split() for line in lines if "kourou-weights" in line]
+        if any(access.endswith("p") and inode in wanted for _, access, _, _, inode, *_ in fields):
             found.append(int(folder.name))
     return sorted(found)
-
-
-def _is_private(access: str, _offset: str, _device: str, inode: str, *, wanted: AbstractSet[str]) -> bool:
-    return access.endswith("p") and inode in wanted

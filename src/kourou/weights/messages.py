@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+from kourou.weights.slot_layout import Contents
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class News:
@@ -29,20 +31,18 @@ class News:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A version on its way.
+    """A version on its way to who reads it.
 
     Attributes:
-        body: the pickle.
-        buffers: the arrays' memory.
+        contents: its bytes.
         news, number, version, age_ns: of the board that it came from, and what it says of it.
     """
 
-    body: bytes
-    buffers: tuple[memoryview, ...]
-    news: News | None = None
-    number: int = 0
-    version: int = 0
-    age_ns: int = 0
+    contents: Contents
+    news: News
+    number: int
+    version: int
+    age_ns: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

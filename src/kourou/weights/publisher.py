@@ -88,8 +88,8 @@ class Publisher:
         Raises:
             NodeExited: the weights' node has ended for good.
         """
-        reader = self._way.reader()
-        return reader.offered_version if reader.offered else None
+        page = self._way.reader().page
+        return page.offered_version if page.offered else None
 
 
 _TYPES = ("bfloat16", "float16")

@@ -38,6 +38,30 @@ class Found(NamedTuple):
     at_hand: Callable[[], memoryview] | None = None
 
 
+class Standing(Protocol):
+    """How things are on a board: its page, or what was told of it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether waiting makes no sense any more."""
+        ...
+
+    @property
+    def publisher(self) -> str:
+        """Who published last, in words."""
+        ...
+
+    @property
+    def offered(self) -> int:
+        """Publications so far, those included that were skipped."""
+        ...
+
+    @property
+    def offered_version(self) -> int:
+        """The version of the last of those; 0 before the first."""
+        ...
+
+
 class Reader(Protocol):
     """A board, wherever it is.
 
@@ -48,23 +72,8 @@ class Reader(Protocol):
     earlier: int
 
     @property
-    def closed(self) -> bool:
-        """Whether waiting makes no sense any more, as far as is known."""
-        ...
-
-    @property
-    def publisher(self) -> str:
-        """Who published last, in words, as far as is known."""
-        ...
-
-    @property
-    def offered(self) -> int:
-        """Publications so far, as far as is known: those included that were skipped."""
-        ...
-
-    @property
-    def offered_version(self) -> int:
-        """The version of the last of those."""
+    def page(self) -> Standing:
+        """How things are there, as far as is known."""
         ...
 
     def latest(self) -> int:
@@ -106,38 +115,18 @@ class BoardReader:
         self.earlier = 0
         self._file = file
         with file.open() as page:
-            self._page = Page(page.fileno(), file.pid)
-        self._words = self._page.words
+            self.page = Page(page.fileno(), file.pid)
+        self._words = self.page.words
         self._is_enrolled = False
         self._row: ReaderRow | None = None
         self._at_hand: dict[int, memoryview] = {}
-        self._files = [self._page.file(slot) for slot in self._page.slots]
-
-    @property
-    def closed(self) -> bool:
-        """Whether the program stops."""
-        return self._page.closed
-
-    @property
-    def publisher(self) -> str:
-        """Who published last, in words."""
-        return self._page.publisher
-
-    @property
-    def offered(self) -> int:
-        """Publications so far, those included that were skipped."""
-        return self._page.offered
-
-    @property
-    def offered_version(self) -> int:
-        """The version of the last of those."""
-        return self._page.offered_version
+        self._files = [self.page.file(slot) for slot in self.page.slots]
 
     @property
     def latest_row(self) -> Row | None:
         """What the board says of the latest publication; None before the first."""
         word = self._words[LATEST]
-        return self._page.row(word & _SLOT) if word else None
+        return self.page.row(word & _SLOT) if word else None
 
     def latest(self) -> int:
         """The number of the latest publication; 0 before the first."""
@@ -162,8 +151,8 @@ class BoardReader:
         Raises:
             FileNotFoundError: the board's owner has ended.
         """
-        for slot in self._page.slots:
-            row = self._page.row(slot)
+        for slot in self.page.slots:
+            row = self.page.row(slot)
             is_published = 0 < row.number <= self.latest()  # a publisher may have been killed before it was
             if is_published and row.version == version and (found := self._take(slot, row.number)) is not None:
                 return found
@@ -171,7 +160,7 @@ class BoardReader:
 
     def wait(self, number: int, timeout_s: float) -> None:
         """Return when there is a later publication, or so many seconds have passed, or nobody should wait."""
-        self._page.wait(number, timeout_s)
+        self.page.wait(number, timeout_s)
 
     def is_there(self) -> bool:
         """Whether the board's owner still has it."""
@@ -180,19 +169,19 @@ class BoardReader:
     def took(self, found: Found, who: Who) -> None:
         """Write it to the page of those who read."""
         if not self._is_enrolled:
-            self._is_enrolled, self._row = True, enrol(self._page.readers, who)
+            self._is_enrolled, self._row = True, enrol(self.page.readers, who)
         if self._row is not None:
             self._row.write(found.number, found.version, found.published_ns)
 
     def readings(self) -> list[Reading]:
         """What all who read took last."""
-        return readings(self._page.readers)
+        return readings(self.page.readers)
 
     def _take(self, slot: int, number: int) -> Found | None:
         with self._files[slot].open("r") as file:
             if not try_shared(file.fileno()):
                 return None
-            row = self._page.row(slot)
+            row = self.page.row(slot)
             if row.number != number:
                 return None
             head = file.read(row.head_bytes)  # to touch memory that was just mapped takes longer

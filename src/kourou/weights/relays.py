@@ -93,7 +93,7 @@ class _RelayedReader(BoardReader):
     def exact(self, version: int) -> Found | None:
         """Map this very version, or fetch it."""
         deadline = time.monotonic() + _COMING_S
-        while (found := super().exact(version)) is None and version <= self.offered_version:
+        while (found := super().exact(version)) is None and version <= self.page.offered_version:
             latest = self.latest_row
             if (latest is not None and latest.version >= version) or time.monotonic() > deadline:
                 return self._remote().exact(version)

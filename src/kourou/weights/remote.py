@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import Any
@@ -35,25 +36,10 @@ class RemoteReader:
         self._lock = threading.Lock()
 
     @property
-    def closed(self) -> bool:
-        """Whether the program stops, as far as was told."""
-        return self._news.closed
-
-    @property
-    def publisher(self) -> str:
-        """Who published last, as far as was told."""
-        return self._news.publisher
-
-    @property
-    def offered(self) -> int:
-        """Publications so far, as far as was told."""
+    def page(self) -> News:
+        """What was told last."""
         news = self._news
-        return self._before[news.board] + news.offered
-
-    @property
-    def offered_version(self) -> int:
-        """The version of the last of those."""
-        return self._news.offered_version
+        return dataclasses.replace(news, offered=self._before[news.board] + news.offered)
 
     def latest(self) -> int:
         """Ask for the number of the latest publication."""
@@ -91,13 +77,11 @@ class RemoteReader:
 
     def _fetch(self, version: int | None) -> Found | None:
         sent: Sent | None = self._calls.fetch(self._name, version)
-        if sent is None or sent.news is None:
+        if sent is None:
             return None
         self._learn(sent.news)
         published_ns = time.monotonic_ns() - sent.age_ns
-        return Found(
-            self._before[sent.news.board] + sent.number, sent.version, published_ns, Contents(sent.body, sent.buffers)
-        )
+        return Found(self._before[sent.news.board] + sent.number, sent.version, published_ns, sent.contents)
 
 
 class RemoteWriter:
@@ -116,6 +100,5 @@ class RemoteWriter:
         self, contents: Contents, version: int | None, publisher: str, wait_s: float, *, above: int | None = None
     ) -> int | None:
         """Publish a version; as :meth:`BoardWriter.write`."""
-        sent = Sent(body=bytes(contents.body), buffers=tuple(memoryview(buffer) for buffer in contents.buffers))
-        written: int | None = self._calls.store(self._name, sent, version, publisher, wait_s, above)
+        written: int | None = self._calls.store(self._name, contents, version, publisher, wait_s, above)
         return written

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import struct
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from kourou.checkpoint_files import as_file_name
+from kourou.checkpoint_files import as_file_name, write_synced
 from kourou.errors import WeightsError
 from kourou.ownership import check_own, make_own_folder, read_own
-from kourou.weights.reading import Found
+from kourou.weights.reading import BoardReader
 from kourou.weights.slot_layout import Contents, unpack
 
 _SUFFIX = ".weights"
@@ -35,31 +34,28 @@ class SavedVersion(NamedTuple):
     contents: Contents
 
 
-def save(folder: Path, name: str, found: Found, publisher: str) -> None:
-    """Write a version; whoever is killed meanwhile leaves the one that was there before.
+def save(folder: Path, name: str, reader: BoardReader) -> None:
+    """Write the latest version, if there is one; whoever is killed meanwhile leaves the one that was there before.
 
     Raises:
         OSError: there is no room, or it may not be written there.
     """
-    if found.memory is None:
+    found = reader.newest()
+    if found is None or found.memory is None:
         return
     make_own_folder(folder)
     published_at = time.time() - (time.monotonic_ns() - found.published_ns) / 1e9
     facts = {
         "name": name,
         "version": found.version,
-        "publisher": publisher,
+        "publisher": reader.page.publisher,
         "published_at": published_at,
         "buffers": len(found.contents.buffers),
     }
     path = folder / f"{as_file_name(name)}{_SUFFIX}"
     temporary = path.with_suffix(".part")
     try:
-        with temporary.open("wb") as file:
-            file.write(json.dumps(facts).encode() + b"\n")
-            file.write(found.memory)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(temporary, json.dumps(facts).encode() + b"\n", found.memory)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -64,7 +64,7 @@ class _Name:
     def report(self, name: str) -> WeightsReport:
         """What there is, and who has what."""
         reader = self.reader
-        last, offered = reader.latest_row, reader.offered
+        last, offered = reader.latest_row, reader.page.offered
         readers = [reading.report(offered, "") for reading in reader.readings()]
         known_from = time.monotonic() - _REPORTS_LAST_S
         for host, (told_at, found) in sorted(self.elsewhere.items()):
@@ -74,15 +74,9 @@ class _Name:
             name=name,
             version=None if last is None else last.version,
             age_s=None if last is None else (time.monotonic_ns() - last.published_ns) / 1e9,
-            publisher=reader.publisher,
+            publisher=reader.page.publisher,
             readers=tuple(readers),
         )
-
-
-def _keep_last(folder: Path, name: str, known: _Name) -> None:
-    found = known.reader.newest()
-    if found is not None:
-        save(folder, name, found, known.reader.publisher)
 
 
 class Server:
@@ -150,7 +144,7 @@ class Server:
             names = dict(self._names)
         with contextlib.ExitStack() as each:  # of each, whatever becomes of the others
             for name, known in names.items():
-                each.callback(_keep_last, Path(folder), name, known)
+                each.callback(save, Path(folder), name, known.reader)
 
     def load(self, folder: str | os.PathLike[str]) -> None:
         """Publish what :meth:`save` wrote, as old as it is.
@@ -211,7 +205,7 @@ class Server:
     def _wait(self, name: str, number: int, timeout_s: float) -> News:
         known, cancelled = self._of(name), courier.current_call().cancelled
         deadline = time.monotonic() + timeout_s
-        while known.reader.latest() == number and not known.reader.closed and not cancelled.is_set():
+        while known.reader.latest() == number and not known.reader.page.closed and not cancelled.is_set():
             if (left_s := deadline - time.monotonic()) <= 0:
                 break
             known.reader.wait(number, min(left_s, _SLICE_S))
@@ -227,14 +221,12 @@ class Server:
             number=found.number,
             version=found.version,
             age_ns=time.monotonic_ns() - found.published_ns,
-            body=bytes(found.contents.body),
-            buffers=tuple(memoryview(buffer) for buffer in found.contents.buffers),
+            contents=found.contents,
         )
 
     def _store(
-        self, name: str, sent: Sent, version: int | None, publisher: str, wait_s: float, above: int | None
+        self, name: str, contents: Contents, version: int | None, publisher: str, wait_s: float, above: int | None
     ) -> int | None:
-        contents = Contents(sent.body, sent.buffers)
         return self._of(name).writer.write(contents, version, publisher, wait_s, above=above)
 
     def _join(self, name: str, address: str, lost: str | None) -> Place:

@@ -21,7 +21,7 @@ class Contents(NamedTuple):
         buffers: the arrays' memory, in the order in which the pickle asks for it.
     """
 
-    body: Buffer
+    body: bytes
     buffers: Sequence[Buffer]
 
     @classmethod
@@ -32,12 +32,12 @@ class Contents(NamedTuple):
             SerializationError: a part cannot be pickled; names it by its path.
         """
         payload = codec.encode_call((weights,), {}, "publish")
-        body = b"".join(payload.body) if isinstance(payload.body, tuple) else payload.body
-        return cls(body, payload.buffers)
+        body = payload.body if isinstance(payload.body, tuple) else (payload.body,)
+        return cls(b"".join(body), payload.buffers)
 
     def restored(self) -> object:
         """The weights; their arrays alias the buffers."""
-        (weights,), _ = codec.decode_call(bytes(self.body), self.buffers)
+        (weights,), _ = codec.decode_call(self.body, self.buffers)
         return weights
 
     @property

@@ -30,7 +30,7 @@ def _described(here: Mapping[str, Any], what: str) -> Blocked:
     """What a method of a subscriber waits for, for those who ask."""
     way, reader = here["self"]._way, here["reader"]  # noqa: SLF001 - the class below
     what = f"{what} of the weights {way.name!r}"
-    by = f", which {reader.publisher} did last" if reader.publisher else ""
+    by = f", which {reader.page.publisher} did last" if reader.page.publisher else ""
     return Blocked(on=way.server, what=what, since=here["since"], ends=f"somebody publishes it{by}")
 
 
@@ -168,7 +168,7 @@ class Subscriber:
         while True:
             reader = self._attached()
             number = reader.latest()
-            last = reader.offered_version if reader.offered else None
+            last = reader.page.offered_version if reader.page.offered else None
             found = self._found(reader, version)
             if found is not None:
                 reader.took(found, self._who)
@@ -176,8 +176,8 @@ class Subscriber:
             left_s = deadline - time.monotonic()
             if (last is not None and last >= version) or left_s <= 0:
                 raise VersionNotFound(
-                    f"{self._what()} have no version {version}: the last is {last}, by {reader.publisher or 'nobody'}; "
-                    "more are kept with lp.WeightsNode(keep=…)"
+                    f"{self._what()} have no version {version}: the last is {last}, by "
+                    f"{reader.page.publisher or 'nobody'}; more are kept with lp.WeightsNode(keep=…)"
                 )
             self._wait(reader, number, left_s)
 
@@ -203,7 +203,7 @@ class Subscriber:
         if self._answer.done():
             answer, self._answer = self._answer, None
             reader = self._way.reader(answer)
-            reader.earlier = old.earlier + old.offered
+            reader.earlier = old.earlier + old.page.offered
             self._reader = reader
 
     def _take(self, reader: Reader) -> View | None:
@@ -233,7 +233,7 @@ class Subscriber:
             return None
 
     def _wait(self, reader: Reader, number: int, left_s: float) -> None:
-        if reader.closed:
+        if reader.page.closed:
             raise CallCancelled(f"nobody waits for {self._what()} any more: the program stops")
         reader.wait(number, min(left_s, _SLICE_S))
 
@@ -246,7 +246,7 @@ class Subscriber:
 
     def _offered(self) -> int:
         reader = self._attached()
-        return reader.earlier + reader.offered
+        return reader.earlier + reader.page.offered
 
     def _check(self, mark: Mark) -> None:
         why = self._why_old(mark, self._max_lag, self._max_age_s)
@@ -258,7 +258,7 @@ class Subscriber:
             return None
         age_s, lag = mark.age_s, self._offered() - mark.ordinal
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - age_s))
-        by = self._attached().publisher
+        by = self._attached().page.publisher
         if max_age_s is not None and age_s > max_age_s:
             return (
                 f"{self._what()} are old: version {mark.version} was published {age_s:.1f} s ago, at {since}, and "
@@ -283,7 +283,7 @@ class Subscriber:
                 "%s now have version %s, by %s; it is not taken, as version %s was before",
                 self._what(),
                 mark.version,
-                reader.publisher,
+                reader.page.publisher,
                 last.version,
             )
 

@@ -42,16 +42,6 @@ class Draft(NamedTuple):
     memory: memoryview
     lock: OpenedFile
 
-    def __enter__(self) -> Draft:  # noqa: PYI034 - typing has Self from Python 3.11 on
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give up the lock."""
-        self.lock.close()
-
 
 class BoardWriter:
     """Writes versions; any number of threads and processes may do so, one after the other.
@@ -118,7 +108,7 @@ class BoardWriter:
                 page.offer(number, version)
                 self.tell_of_skipped(version)
                 return None
-            with draft:
+            with draft.lock:
                 pack(contents, draft.memory)
                 published_ns = time.monotonic_ns() - int(1e9 * age_s)
                 self.publish(draft, number, version, published_ns, len(contents.buffers))
