@@ -1,4 +1,4 @@
-"""StopRequested, raised in a thread from outside: where it may not be, and what an event loop gets instead."""
+"""Exceptions that are raised in a thread from outside: where they may not be, and what an event loop gets instead."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import asyncio
 
 T = TypeVar("T")
+_MOST_INTERRUPTS = 2  # one to interrupt and one to terminate; a node's end is made to bear so many at any moment
 _shields: dict[int, bool] = {}  # threads that are not to be interrupted now → whether somebody wanted to
 _shields_lock = cpython.renewed_in_children(threading.Lock())
 
@@ -66,6 +67,54 @@ def _raise_what_is_due() -> None:
 def forget_interrupt() -> None:
     """Take back what :func:`interrupt_thread` did to the calling thread, if that was not raised yet."""
     cpython.clear_async_exceptions()
+
+
+class Interruptible:
+    """Work that may be interrupted from outside while a thread does it, and ends once whenever that comes.
+
+    Args:
+        exception: what an interrupt raises in the work.
+        interrupt: raises it in a thread.
+    """
+
+    def __init__(self, exception: type[BaseException], interrupt: Callable[[threading.Thread], None]) -> None:
+        self._exception = exception
+        self._interrupt = interrupt
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None  # while it may be interrupted
+        self._interrupts = 0
+
+    def interrupt(self) -> None:
+        """Interrupt it, as soon as it runs Python code again; work that has not begun never will."""
+        with self._lock:
+            self._interrupts += 1
+            if self._thread is not None and self._interrupts <= _MOST_INTERRUPTS:
+                self._interrupt(self._thread)
+
+    def run(self, work: Callable[[], T]) -> T | None:
+        """Do it, in the calling thread; what it returned, or None: it was interrupted. From then on nothing does."""
+        result: T | None = None
+        try:  # an interrupt may come just after the work as well, and another one while that is dealt with
+            try:
+                with self._lock:
+                    self._thread = threading.current_thread()
+                    wanted = not self._interrupts
+                if wanted:
+                    result = work()
+                self._leave()
+            except self._exception:
+                self._leave()
+            except BaseException:
+                self._leave()
+                raise
+        except self._exception:
+            self._leave()
+        return result
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._thread = None
+        forget_interrupt()
 
 
 class _Loop:

@@ -6,13 +6,12 @@ import concurrent.futures.thread  # noqa: F401 - can be imported no more once th
 import os
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from kourou import errors
 from kourou.runtime.context import context
 from kourou.runtime.interpreter.startup import print_failure
-from kourou.runtime.interpreter.thread_interrupts import forget_interrupt, interrupt_thread
+from kourou.runtime.interpreter.thread_interrupts import Interruptible, forget_interrupt, interrupt_thread
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model.process import Blobs
 from kourou.runtime.model.records import NO_SIGNAL, Outcome, ProcessExit
@@ -21,8 +20,6 @@ from kourou.runtime.plan.plan import NodePlan
 from kourou.shown import described
 
 Entry = Callable[[context.NodeContext], None]
-
-_MOST_INTERRUPTS = 2  # one to interrupt and one to terminate; a node's end is made to bear so many at any moment
 
 
 class ThreadLauncher(Launcher):
@@ -49,9 +46,7 @@ class ThreadLauncher(Launcher):
         self._contexts = contexts
         self._events = events
         self._report = report
-        self._threads: dict[str, tuple[threading.Thread, int]] = {}
-        self._interruptible: set[tuple[str, int]] = set()
-        self._interrupts: Counter[tuple[str, int]] = Counter()
+        self._running: dict[str, tuple[Interruptible, int]] = {}
         self._abandoned: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         self._inheritance = context.inherit_in_threads()
@@ -64,33 +59,24 @@ class ThreadLauncher(Launcher):
         """Nothing: likewise."""
 
     def start(self, name: str, attempt: int) -> None:
-        thread = threading.Thread(target=self._run_child, args=(name, attempt), name=f"kourou:{name}", daemon=True)
+        work = Interruptible(errors.StopRequested, interrupt_thread)
+        thread = threading.Thread(target=self._run, args=(name, attempt, work), name=f"kourou:{name}", daemon=True)
         with self._lock:
-            self._threads[name] = thread, attempt
+            self._running[name] = work, attempt
         self._events.on_started(name, attempt, os.getpid())
         thread.start()
 
     def signal(self, name: str, number: int) -> None:
         """Raise StopRequested in the node's thread, as soon as it runs Python code again, or give it up (SIGKILL)."""
-        if number == signal.SIGKILL:
-            self._give_up(name)
-        elif number != NO_SIGNAL:  # a thread begins at once
-            self._interrupt(name)
-
-    def _interrupt(self, name: str) -> None:
         with self._lock:
-            thread, attempt = self._threads.get(name, (None, 0))
-            if thread is not None:
-                self._interrupts[name, attempt] += 1
-                if (name, attempt) in self._interruptible and self._interrupts[name, attempt] <= _MOST_INTERRUPTS:
-                    interrupt_thread(thread)
-
-    def _give_up(self, name: str) -> None:
-        with self._lock:
-            thread, attempt = self._threads.get(name, (None, 0))
-            if thread is None or (name, attempt) in self._abandoned:
+            work, attempt = self._running.get(name, (None, 0))
+            if work is None or number == NO_SIGNAL or (name, attempt) in self._abandoned:  # a thread begins at once
                 return
-            self._abandoned.add((name, attempt))
+            if number == signal.SIGKILL:
+                self._abandoned.add((name, attempt))
+        if number != signal.SIGKILL:
+            work.interrupt()
+            return
         forget_interrupt()  # the thread may never come to its own
         self._events.on_exited(name, attempt, ProcessExit(code=None, signal=signal.SIGKILL))
 
@@ -100,44 +86,20 @@ class ThreadLauncher(Launcher):
             self._inheritance.__exit__(None, None, None)
             self._inheritance = None  # type: ignore[assignment]
 
-    def _run_child(self, name: str, attempt: int) -> None:
-        outcome: Outcome | None = None
-        abandoned = False
-        try:  # an interrupt may come just after the node's code as well, and another one while that is dealt with
-            try:
-                outcome = self._run(name, attempt)
-                abandoned = self._leave_interruptible(name, attempt)
-            except errors.StopRequested:
-                outcome = outcome or Outcome(kind="stopped")
-                abandoned = self._leave_interruptible(name, attempt)
-        except errors.StopRequested:
-            outcome = outcome or Outcome(kind="stopped")
-            abandoned = self._leave_interruptible(name, attempt)
-        assert outcome is not None  # noqa: S101 - every way to here sets it
+    def _run(self, name: str, attempt: int, work: Interruptible) -> None:
+        try:
+            node_context = self._contexts(name, attempt)
+            outcome = work.run(lambda: self._run_node(name, node_context)) or Outcome(kind="stopped")
+        except BaseException as error:  # noqa: BLE001 - not of the node's code: a process would end of it, and so be told
+            outcome = Outcome(kind="raised", code=1, exception=described(error), traceback=print_failure(error))
+        with self._lock:
+            abandoned = (name, attempt) in self._abandoned
+            if not abandoned:
+                del self._running[name]
         self._report(name, attempt, outcome)
         if not abandoned:
             self._events.on_exited(name, attempt, ProcessExit(code=outcome.code))
 
-    def _run(self, name: str, attempt: int) -> Outcome:
-        try:
-            node_context = self._contexts(name, attempt)
-            with self._lock:
-                self._interruptible.add((name, attempt))
-                if self._interrupts[name, attempt]:
-                    return Outcome(kind="stopped")
-            with context.enter_node(node_context):
-                return run_to_outcome(self._entries[name], node_context)
-        except errors.StopRequested:
-            raise
-        except BaseException as error:  # noqa: BLE001 - not of the node's code: a process would end of it, and so be told
-            return Outcome(kind="raised", code=1, exception=described(error), traceback=print_failure(error))
-
-    def _leave_interruptible(self, name: str, attempt: int) -> bool:
-        """From now on nothing interrupts the calling thread; True if it was given up meanwhile."""
-        with self._lock:
-            self._interruptible.discard((name, attempt))
-            abandoned = (name, attempt) in self._abandoned
-            if not abandoned:
-                self._threads.pop(name, None)
-        forget_interrupt()
-        return abandoned
+    def _run_node(self, name: str, node_context: context.NodeContext) -> Outcome:
+        with context.enter_node(node_context):
+            return run_to_outcome(self._entries[name], node_context)
