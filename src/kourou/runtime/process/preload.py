@@ -43,6 +43,7 @@ NODES = Preload(
         "kourou.nodes.weights",
         "kourou.runtime.context.checkpoints",
         "kourou.runtime.context.stop_functions",
+        "kourou.runtime.metrics.log",
         "kourou.runtime.node_process.main",
         "kourou.runtime.node_process.serving",
         "multiprocessing.spawn",  # to tell children of the script
