@@ -13,7 +13,7 @@ from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay import Client, Server, Table
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Custom, Fifo
-from kourou.replay.server import packing, samples
+from kourou.replay.server import samples
 from kourou.replay.server.client_sessions import Session
 from kourou.replay.table.lock import TableLock
 from polling import WAIT_S, until
@@ -83,7 +83,7 @@ def test_an_answer_that_cannot_be_made_is_its_receivers_trouble(
     # given two clients that wait, for the first of which there is no memory
     server = serve(Table.queue("q", 10))
     inserter, first, second = connect(server), connect(server), connect(server)
-    pack = packing.pack_group
+    pack = samples.pack_group
     failures: list[int] = []
 
     def fails_once(*args: Any) -> Any:

@@ -69,8 +69,7 @@ def sample(table: Table, count: int = 1) -> SampleRequest:
 
 
 def keys_of(request: SampleRequest) -> list[int]:
-    sampled = request.sampled()
-    return [] if sampled is None else sampled.keys.tolist()
+    return [key for part in request.parts for key in part.keys.tolist()]
 
 
 class Holder:

@@ -34,14 +34,7 @@ class Items:
 
     def part(self, start: int, end: int) -> Items:
         """Some of them."""
-        return Items(
-            keys=self.keys[start:end],
-            priorities=self.priorities[start:end],
-            refs=self.refs[start:end],
-            sizes=self.sizes[start:end],
-            episodes=self.episodes[start:end],
-            policy_versions=self.policy_versions[start:end],
-        )
+        return Items(**{name: column[start:end] for name, column in vars(self).items()})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,8 +69,7 @@ class SampledItems:
         """One after the other."""
         if len(parts) == 1:
             return parts[0]
-        names = [field.name for field in dataclasses.fields(SampledItems)]
-        return SampledItems(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        return SampledItems(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 class References(Protocol):

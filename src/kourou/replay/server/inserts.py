@@ -13,9 +13,9 @@ from kourou.replay.protocol.item_batches import Items
 from kourou.replay.protocol.messages import InsertBatch, RowData, TableItems
 from kourou.replay.server.client_sessions import Session, Sessions
 from kourou.replay.server.data import DataStore
-from kourou.replay.server.packing import unpack_rows
 from kourou.replay.server.waits import Waits, wanted_by_caller
 from kourou.replay.storage.blocks import BlockStore
+from kourou.replay.storage.compression import unpack
 from kourou.replay.table.completion import Completion, all_of, now_or_later, on_behalf_of
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import InsertRequest
@@ -119,7 +119,8 @@ class Inserts:
                     self.data.check_rows(rows, session.number)
                     held.append(self.data.hold_rows(rows))
             for rows in data:  # whose sizes are known by now to be those of their columns
-                self.data.write_rows(unpack_rows(rows))
+                columns = [(column, unpack(array)) for column, array in rows.columns]
+                self.data.write_rows(dataclasses.replace(rows, columns=columns))
         finally:
             with self.lock:
                 for store, blocks in held:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kourou.errors import CallCancelled, WriterExpired
-from kourou.replay.arrays.array_types import Keys
+from kourou.replay.arrays.array_types import Keys, np
 from kourou.replay.protocol.item_batches import SampledItems
-from kourou.replay.protocol.messages import SampleReply, Ticket, pack_sampled
+from kourou.replay.protocol.messages import PackedGroup, SampleReply, Ticket, pack_sampled
 from kourou.replay.server.client_sessions import Session, Sessions
-from kourou.replay.server.data import DataStore
-from kourou.replay.server.packing import look_up, pack_group
+from kourou.replay.server.data import DataStore, PatternGroup
 from kourou.replay.server.waits import Waits, wanted_by_caller
+from kourou.replay.storage.compression import Compression, pack
 from kourou.replay.table.completion import Completion, now_or_later, on_behalf_of
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.requests import SampleRequest
@@ -95,7 +95,13 @@ class Samples:
         known = self.sessions.get(session)
         found = self.tables[table]
         with self.lock:
-            sampled = look_up(found, keys)
+            items, slots = found.state.items, found.state.find(keys)
+            sampled = items.sampled(  # as if they had been, but for what that changes
+                slots,
+                probabilities=np.full(len(slots), np.nan),
+                table_sizes=np.full(len(slots), len(found)),
+                times=items.times_sampled[slots].astype(np.int64),
+            )
             self.data.acquire(sampled.refs)
         return self._reply(known, sampled, None)
 
@@ -143,3 +149,19 @@ class Samples:
                 with self.lock:
                     self.data.release(sampled.refs)
         return ticket, info, packed
+
+
+def pack_group(data: DataStore, group: PatternGroup, compression: Compression | None) -> PackedGroup:
+    """A group as it travels: where its data lies in shared memory, or the data."""
+    positions = None if group.positions is None else group.positions.astype(np.int64).tobytes()
+    if group.arrays is None:
+        return group.pattern, positions, group.blocks.tobytes(), group.offsets.tobytes(), None
+    arrays: list[Any] = group.arrays
+    if compression is not None:
+        pattern = data.patterns[group.pattern]
+        columns = data.stores[pattern.store].columns
+        arrays = [
+            pack(array, compression.codec_of(columns[leaf.column].path), None if leaf.squeeze else 1)
+            for leaf, array in zip(pattern.leaves, arrays, strict=True)
+        ]
+    return group.pattern, positions, b"", b"", arrays

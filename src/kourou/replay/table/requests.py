@@ -86,7 +86,3 @@ class SampleRequest(Request):
         self.left = count
         self.most = most
         self.parts: list[SampledItems] = []
-
-    def sampled(self) -> SampledItems | None:
-        """What was drawn; None for nothing."""
-        return SampledItems.joined(self.parts) if self.parts else None

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
+from kourou.replay.arrays.array_types import Floats, Integers, Keys, np
 from kourou.replay.arrays.signature import Signature
 from kourou.replay.protocol.item_batches import Items, NoReferences, References
 from kourou.replay.rate_limiters import Queue, RateLimiter, Stack
@@ -246,11 +246,6 @@ class Table:
                 self._hooks.on_items("on_update", state.items, slots)
             self._serve()
             return len(gone) + len(slots)
-
-    def find(self, keys: Keys) -> Slots:
-        """The slots of those keys that are in."""
-        with self._lock:
-            return self.state.find(keys)
 
     def reset(self) -> None:
         """Delete all items and count from 0. Requests that wait stay."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
 from kourou.arguments import also_named
 from kourou.closing import ClosedAtExit
@@ -47,6 +48,10 @@ class FlushedAtExit(ClosedAtExit, abc.ABC):
     @abc.abstractmethod
     def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
         """Send everything, and wait until all but so many items are confirmed."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
 
 
 class ItemWriter(FlushedAtExit, Generic[S]):
@@ -125,7 +130,6 @@ class ItemWriter(FlushedAtExit, Generic[S]):
         return self._lost_items + self._outbox.refused
 
     def close(self) -> None:
-        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
         with self._lock:
             if self._closed:
                 return
@@ -283,3 +287,75 @@ class ItemWriter(FlushedAtExit, Generic[S]):
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("the writer is closed")
+
+
+P = ParamSpec("P")
+W = TypeVar("W", bound="ItemWriter[Any] | WriterGroup[Any]")
+
+
+def in_turn(method: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
+    """A writer's method, for a group: each does it, up to one that raises."""
+
+    @functools.wraps(method)
+    def call(self: WriterGroup[Any], *args: Any, **kwargs: Any) -> None:
+        for writer in self.writers:
+            getattr(writer, method.__name__)(*args, **kwargs)
+
+    return cast("Callable[Concatenate[Any, P], None]", call)
+
+
+def whatever_happens(method: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate[Any, P], None]:
+    """As :func:`in_turn`, but all do it, within ``timeout_s``, since all have seen the same steps and episodes.
+
+    Raises the first problem.
+    """
+
+    @also_named(timeout_ms="timeout_s")
+    @functools.wraps(method)
+    def call(self: WriterGroup[Any], *args: Any, **kwargs: Any) -> None:
+        timeout_s = kwargs.get("timeout_s")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        problem: Exception | None = None
+        for writer in self.writers:
+            if deadline is not None:
+                kwargs["timeout_s"] = max(0.0, deadline - time.monotonic())
+            try:
+                getattr(writer, method.__name__)(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - raised below
+                problem = problem or error
+        if problem is not None:
+            raise problem
+
+    return cast("Callable[Concatenate[Any, P], None]", call)
+
+
+class WriterGroup(FlushedAtExit, Generic[W]):
+    """Writers that are used as one. Also a context manager, which flushes.
+
+    Attributes:
+        writers: at least one.
+    """
+
+    def __init__(self, writers: Iterable[W]) -> None:
+        self.writers = list(writers)
+
+    flush = whatever_happens(ItemWriter.flush)
+
+    @property
+    def policy_version(self) -> int:
+        """See :class:`TrajectoryWriter`."""
+        return self.writers[0].policy_version
+
+    @policy_version.setter
+    def policy_version(self, version: int) -> None:
+        for writer in self.writers:
+            writer.policy_version = version
+
+    @property
+    def lost_items(self) -> int:
+        """Of all; see :class:`TrajectoryWriter`."""
+        return sum(writer.lost_items for writer in self.writers)
+
+    def close(self) -> None:
+        for writer in self.writers:
+            writer.close()

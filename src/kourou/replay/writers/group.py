@@ -2,70 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
-from kourou.arguments import also_named
 from kourou.errors import TableNotFound
 from kourou.replay.arrays.array_types import Integers, Keys
-from kourou.replay.arrays.tree import Path, flatten
-from kourou.replay.writers.base import FlushedAtExit, ItemWriter
+from kourou.replay.arrays.tree import flatten
+from kourou.replay.writers.base import ItemWriter, WriterGroup, in_turn, whatever_happens
 from kourou.replay.writers.batch import BatchWriter
 from kourou.replay.writers.history import TrajectoryColumn
 from kourou.replay.writers.structured import StructuredWriter
 from kourou.replay.writers.trajectory import TrajectoryWriter
 
-W = TypeVar("W", bound="ItemWriter[Any] | StructuredWriter")
 ItemWriterT = TypeVar("ItemWriterT", bound="ItemWriter[Any]")
 
 
-class _Group(FlushedAtExit, Generic[W]):
-    """Writers of several servers that are used as one. Also a context manager, which flushes."""
-
-    def __init__(self, writers: Iterable[W]) -> None:
-        self._writers = list(writers)
-
-    @also_named(timeout_ms="timeout_s")
-    def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
-        """See :meth:`TrajectoryWriter.flush`; ``block_until_num_items`` of each server."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        _for_all(self._writers, lambda writer: writer.flush(block_until_num_items, timeout_s=_left_s(deadline)))
-
-    @property
-    def policy_version(self) -> int:
-        """See :class:`TrajectoryWriter`."""
-        return self._writers[0].policy_version
-
-    @policy_version.setter
-    def policy_version(self, version: int) -> None:
-        for writer in self._writers:
-            writer.policy_version = version
-
-    @property
-    def lost_items(self) -> int:
-        """Of all servers; see :class:`TrajectoryWriter`."""
-        return sum(writer.lost_items for writer in self._writers)
-
-    def close(self) -> None:
-        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
-        for writer in self._writers:
-            writer.close()
-
-
-class _GroupItems(_Group[ItemWriterT]):
+class _GroupItems(WriterGroup[ItemWriterT]):
     """What writers of several servers' items have in common."""
 
     def __init__(self, writers: Mapping[str, ItemWriterT]) -> None:
         super().__init__(dict.fromkeys(writers.values()))
         self._by_table = dict(writers)
-        if not self._writers:
+        if not self.writers:
             raise ValueError("a writer for no table")
 
     @property
     def history(self) -> Any:
         """See :attr:`TrajectoryWriter.history`."""
-        return self._writers[0].history
+        return self.writers[0].history
 
     def _writer_of(self, table: str) -> ItemWriterT:
         writer = self._by_table.get(table)
@@ -75,7 +39,7 @@ class _GroupItems(_Group[ItemWriterT]):
 
     def _seen_by(self, writer: ItemWriterT, trajectory: Any) -> Any:
         """The same parts of another writer's history: all have seen the same steps, so they number them alike."""
-        first = self._writers[0]
+        first = self.writers[0]
         if writer is first:
             return trajectory
         structure, parts = flatten(trajectory)
@@ -95,50 +59,31 @@ class GroupWriter(_GroupItems[TrajectoryWriter]):
         writers: by table, the writer of its server.
     """
 
-    def append(self, data: Any, *, partial_step: bool = False) -> None:
-        """See :meth:`TrajectoryWriter.append`."""
-        for writer in self._writers:
-            writer.append(data, partial_step=partial_step)
+    append = in_turn(TrajectoryWriter.append)
+    configure = in_turn(TrajectoryWriter.configure)
+    end_episode = whatever_happens(TrajectoryWriter.end_episode)
 
     @property
     def episode_steps(self) -> int:
         """Complete steps since the episode began."""
-        return self._writers[0].episode_steps
+        return self.writers[0].episode_steps
 
     def create_item(self, table: str, priority: float, trajectory: Any) -> int:
         """See :meth:`TrajectoryWriter.create_item`."""
         writer = self._writer_of(table)
         return writer.create_item(table, priority, self._seen_by(writer, trajectory))
 
-    @also_named(timeout_ms="timeout_s")
-    def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
-        """See :meth:`TrajectoryWriter.end_episode`."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, timeout_s=_left_s(deadline)))
-
-    def configure(self, path: Path, *, num_keep_alive_refs: int, max_chunk_length: int | None = None) -> None:
-        """See :meth:`TrajectoryWriter.configure`."""
-        for writer in self._writers:
-            writer.configure(path, num_keep_alive_refs=num_keep_alive_refs, max_chunk_length=max_chunk_length)
-
 
 class GroupBatchWriter(_GroupItems[BatchWriter]):
     """What a :class:`BatchWriter` can do; each item goes to the server that has its table, every step to all."""
 
-    def append(self, data: Any) -> None:
-        """See :meth:`BatchWriter.append`."""
-        for writer in self._writers:
-            writer.append(data)
+    append = in_turn(BatchWriter.append)
+    end_episodes = in_turn(BatchWriter.end_episodes)
 
     @property
     def episode_steps(self) -> Integers:
         """Steps [B] since the episode of each environment began."""
-        return self._writers[0].episode_steps
-
-    def end_episodes(self, ended: Any = None) -> None:
-        """See :meth:`BatchWriter.end_episodes`."""
-        for writer in self._writers:
-            writer.end_episodes(ended)
+        return self.writers[0].episode_steps
 
     def create_items(self, table: str, priorities: Any, trajectory: Any, environments: Any = None) -> Keys:
         """See :meth:`BatchWriter.create_items`."""
@@ -146,8 +91,11 @@ class GroupBatchWriter(_GroupItems[BatchWriter]):
         return writer.create_items(table, priorities, self._seen_by(writer, trajectory), environments)
 
 
-class GroupStructuredWriter(_Group[StructuredWriter]):
+class GroupStructuredWriter(WriterGroup[StructuredWriter]):
     """What a :class:`StructuredWriter` can do; each server gets what the rules of its tables use."""
+
+    append = whatever_happens(StructuredWriter.append)
+    end_episode = whatever_happens(StructuredWriter.end_episode)
 
     def __init__(self, writers: Sequence[StructuredWriter]) -> None:
         if not writers:
@@ -157,35 +105,9 @@ class GroupStructuredWriter(_Group[StructuredWriter]):
     @property
     def step_is_open(self) -> bool:
         """Whether the latest step is not complete."""
-        return self._writers[0].step_is_open
+        return self.writers[0].step_is_open
 
     @property
     def episode_steps(self) -> int:
         """Complete steps since the episode began."""
-        return self._writers[0].episode_steps
-
-    def append(self, data: Any, *, partial_step: bool = False) -> None:
-        """See :meth:`StructuredWriter.append`."""
-        _for_all(self._writers, lambda writer: writer.append(data, partial_step=partial_step))
-
-    @also_named(timeout_ms="timeout_s")
-    def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
-        """See :meth:`StructuredWriter.end_episode`."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        _for_all(self._writers, lambda writer: writer.end_episode(clear_buffers, timeout_s=_left_s(deadline)))
-
-
-def _for_all(writers: Sequence[W], act: Callable[[W], None]) -> None:
-    """Do it with each, whatever happens to one: all have seen the same steps and episodes. Raises the first problem."""
-    problem: Exception | None = None
-    for writer in writers:
-        try:
-            act(writer)
-        except Exception as error:  # noqa: BLE001 - raised below
-            problem = problem or error
-    if problem is not None:
-        raise problem
-
-
-def _left_s(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+        return self.writers[0].episode_steps

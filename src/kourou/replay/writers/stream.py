@@ -50,7 +50,7 @@ class Stream:
         self.missing: dict[int, set[int]] = {}  # columns that a step lacks
         self.leased: list[int] = []  # blocks to be written, the next one last
         self.sealed: list[int] = []  # blocks that nothing will be written to or made of any more
-        self.links: list[tuple[int, int]] = []  # block, the one that follows
+        self.links: list[tuple[Any, Any]] = []  # block, or blocks, and what follows
         self._blocks: list[Any] = []  # the blocks of the steps that are kept
         self._bases: list[Any] = []  # … and their first rows in ``arrays``
         self._blocks_from = first  # the first step in the first of them
@@ -138,7 +138,7 @@ class Stream:
         links = []
         if self.links:
             blocks, successors = zip(*self.links, strict=True)
-            links = [(self.store, np.array(blocks, np.int32), np.array(successors, np.int32))]
+            links = [(self.store, np.array(blocks, np.int32).ravel(), np.array(successors, np.int32).ravel())]
             self.links = []
         sealed = []
         if self.sealed:
@@ -163,17 +163,21 @@ class Stream:
         return np.array([block * self.length + offset for block, offset in places], np.int64)
 
     def _open_block(self) -> None:
-        block = self.leased.pop()
+        block, base = self._next_block()
         if not self._blocks:
             self._blocks_from = self.steps
         elif self._keep > 1:
             self.links.append((self._blocks[-1], block))
-        self.files = self._view.files_for(block)
-        base = block * self.length if self.shared else self._local_base()
         self._blocks.append(block)
         self._bases.append(base)
         self._row = base
         self.left = self.length
+
+    def _next_block(self) -> tuple[Any, Any]:
+        """The block, or blocks, of the next steps, and the first row there in ``arrays``."""
+        block = self.leased.pop()
+        self.files = self._view.files_for(block)
+        return block, block * self.length if self.shared else self._local_base()
 
     def _drop(self, oldest: int) -> None:
         """Seal the blocks all of whose steps come before ``oldest`` and have been sent."""
@@ -229,17 +233,9 @@ class BatchStream(Stream):
         """Whether there are fewer leased blocks than a step of all environments may need."""
         return len(self.leased) < self.width
 
-    def _open_block(self) -> None:
+    def _next_block(self) -> tuple[Any, Any]:
         blocks = np.array([self.leased.pop() for _ in range(self.width)], np.int64)
-        if not self._blocks:
-            self._blocks_from = self.steps
-        elif self._keep > 1:
-            self.links.extend(zip(self._blocks[-1].tolist(), blocks.tolist(), strict=True))
-        bases = blocks * self.length if self.shared else np.array([self._local_base() for _ in blocks], np.int64)
-        self._blocks.append(blocks)
-        self._bases.append(bases)
-        self._row = bases
-        self.left = self.length
+        return blocks, blocks * self.length if self.shared else np.array([self._local_base() for _ in blocks], np.int64)
 
     @staticmethod
     def _each(kept: list[Any]) -> list[int]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from kourou.arguments import also_named
 from kourou.replay.arrays.tree import path_text
-from kourou.replay.writers.base import FlushedAtExit
+from kourou.replay.writers.base import WriterGroup
 from kourou.replay.writers.history import TrajectoryColumn
 from kourou.replay.writers.rules import ColumnSlice, ItemRule, Moment
 from kourou.replay.writers.trajectory import TrajectoryWriter
 
 
-class StructuredWriter(FlushedAtExit):
+class StructuredWriter(WriterGroup[TrajectoryWriter]):
     """Writes the steps of one stream, and the items that rules make of them. Also a context manager, which flushes.
 
     Columns that no rule uses are not sent. After each step a rule makes one item at most.
@@ -31,6 +31,7 @@ class StructuredWriter(FlushedAtExit):
         if not self._rules:
             raise ValueError("a structured writer has at least one rule")
         self._writer = make_writer(max(rule.depth for rule in self._rules))
+        super().__init__([self._writer])
         self._used = _tree(part.path for rule in self._rules for part in rule.slices)
         self._applied: list[int | None] = [None] * len(self._rules)  # at which step of the episode each was last
         self._step: Any = None  # the latest step, as far as it is known
@@ -47,20 +48,6 @@ class StructuredWriter(FlushedAtExit):
     def episode_steps(self) -> int:
         """Complete steps since the episode began."""
         return self._index + 1
-
-    @property
-    def policy_version(self) -> int:
-        """See :class:`TrajectoryWriter`."""
-        return self._writer.policy_version
-
-    @policy_version.setter
-    def policy_version(self, version: int) -> None:
-        self._writer.policy_version = version
-
-    @property
-    def lost_items(self) -> int:
-        """See :class:`TrajectoryWriter`."""
-        return self._writer.lost_items
 
     def append(self, data: Any, *, partial_step: bool = False) -> None:
         """Add a step, or a part of one, and make the items that are due when it is complete.
@@ -90,10 +77,6 @@ class StructuredWriter(FlushedAtExit):
             self._apply(is_end=False)
 
     @also_named(timeout_ms="timeout_s")
-    def flush(self, block_until_num_items: int = 0, *, timeout_s: float | None = None) -> None:
-        self._writer.flush(block_until_num_items, timeout_s=timeout_s)
-
-    @also_named(timeout_ms="timeout_s")
     def end_episode(self, clear_buffers: bool = True, *, timeout_s: float | None = None) -> None:  # noqa: FBT001, FBT002 - as in Reverb
         """Make the items that are due at the end of an episode, flush, and begin a new one.
 
@@ -106,10 +89,6 @@ class StructuredWriter(FlushedAtExit):
         self._index, self._is_open = -1, False
         self._applied = [None] * len(self._rules)
         self._writer.end_episode(clear_buffers, timeout_s=timeout_s)
-
-    def close(self) -> None:
-        """Let go of everything. Items that were not flushed may or may not arrive. May be called twice."""
-        self._writer.close()
 
     def _apply(self, *, is_end: bool) -> None:
         for number, rule in enumerate(self._rules):
