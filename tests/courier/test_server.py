@@ -97,6 +97,42 @@ class Odd(dict):
         raise AssertionError("bound")
 
 
+class Wrapper:
+    """Hands on what it wraps, as Acme's CheckpointingRunner does: only ``__dir__`` and ``__getattr__`` know of it."""
+
+    def __init__(self, wrapped):
+        self._wrapped = wrapped
+
+    def __dir__(self):
+        return [*dir(self._wrapped), "get_directory"]
+
+    def __getattr__(self, name):
+        return getattr(self._wrapped, name)
+
+    def get_directory(self):
+        return "here"
+
+
+class Learner:
+    steps = 3
+
+    @property
+    def state(self):
+        raise RuntimeError("not ready")
+
+    def get_variables(self, names):
+        return [len(name) for name in names]
+
+
+def test_what_a_wrapper_lists_and_hands_on_can_be_called():
+    with Server(token="t") as server:
+        server.bind_object(Wrapper(Learner()))
+        client = Client(server.address, token="t")
+        assert list_methods(client) == ["get_directory", "get_variables"]
+        assert client.get_variables(["policy"]) == [6]
+        assert client.get_directory() == "here"
+
+
 def test_odd_objects_can_be_bound():
     with Server(token="t") as server:
         server.bind_object(Odd(a=1))

@@ -349,7 +349,8 @@ class Reply(Future[Any]):
         connection = self.connection
         if connection is None or connection.withdraw(self):
             self.given_up = True
-            self.fail(DeadlineExceeded(f"{self.method}: no answer before the deadline"))
+            server = self.server if connection is None else connection.name
+            self.fail(DeadlineExceeded(f"{self.method}: {server} gave no answer within {self.timeout_s or 0:.4g} s"))
             self._recall(connection)
             self.notify()
 

@@ -9,12 +9,14 @@ from typing import Any
 from kourou.courier.serving.batching import BatchedHandler
 
 _NEVER_REMOTE = frozenset({"set_courier_server"})  # Launchpad's hook: called by the node, not by clients
+_MADE_BY_GETATTR = object()
 
 
 def remote_methods(owner: object) -> Iterator[tuple[str, Callable[..., Any]]]:
     """``(name, method)`` of every public callable of an object or of a class.
 
-    Properties are not evaluated: they may be costly, or fail before the object is ready.
+    Properties are not evaluated: they may be costly, or fail before the object is ready. What a class's own
+    ``__dir__`` lists and its ``__getattr__`` makes is public, too: so do wrappers hand on what they wrap.
     """
     for name in dir(owner):
         if not name.startswith("_") and name not in _NEVER_REMOTE:
@@ -24,11 +26,8 @@ def remote_methods(owner: object) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def _callable_attribute(owner: object, name: str) -> Callable[..., Any] | None:
-    """The attribute if it can be called, found without running any code of the object's class."""
-    try:
-        static = inspect.getattr_static(owner, name)
-    except AttributeError:  # dir() lists it, but only __getattr__ makes it
-        return None
+    """The attribute if it can be called; no code of its class runs for it, unless only ``__getattr__`` has it."""
+    static = inspect.getattr_static(owner, name, _MADE_BY_GETATTR)
     runs_code = hasattr(type(static), "__get__") and not (
         inspect.isroutine(static)
         or inspect.ismemberdescriptor(static)
@@ -41,6 +40,8 @@ def _callable_attribute(owner: object, name: str) -> Callable[..., Any] | None:
         return None
     try:
         value = getattr(owner, name)
-    except AttributeError:  # a slot that was never filled
-        return None
+    except Exception as error:
+        if static is _MADE_BY_GETATTR or isinstance(error, AttributeError):  # a property that is wrapped; an empty slot
+            return None
+        raise
     return value if callable(value) else None

@@ -99,6 +99,8 @@ def rebuild(failure: Failure) -> Exception:
     known = isinstance(kind, type) and issubclass(kind, Exception)
     if not failure.raised_by_handler and known and issubclass(kind, RpcError):
         error: Exception = _instance(kind, failure) or RpcError(failure.message)
+        if failure.node and failure.node not in str(error):
+            error.args = (f"{failure.node}: {error.args[0]}", *error.args[1:])
         if failure.traceback:
             error.__cause__ = RemoteTraceback(failure.traceback)
         return error
