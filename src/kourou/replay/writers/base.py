@@ -339,7 +339,7 @@ class WriterGroup(FlushedAtExit, Generic[W]):
     def __init__(self, writers: Iterable[W]) -> None:
         self.writers = list(writers)
 
-    flush = whatever_happens(ItemWriter.flush)
+    flush = whatever_happens(ItemWriter.flush)  # pyright: ignore[reportAssignmentType]  # its self has no name
 
     @property
     def policy_version(self) -> int:

@@ -92,28 +92,23 @@ class _Agent:
         """It is asked something next, and has so long to call and to answer."""
 
     def send(self, *message: Any) -> None:
-        """See :class:`Agent`."""
         self._transport.send(*message)
 
     def send_bulk(self, *message: Any) -> None:
-        """See :class:`Agent`."""
         self._room.wait()
         self._transport.send(*message)
 
     def close(self) -> None:
-        """See :class:`Agent`."""
         self.lost = True
         self._room.set()
         self._transport.close()
 
     def on_lost(self, error: errors.KourouError) -> None:
-        """See TransportEvents."""
         self.lost = True
         self._room.set()
         self._tell_loss(error if isinstance(error, errors.AgentFailedError) else errors.AgentFailedError(str(error)))
 
     def on_full(self, full: bool) -> None:  # noqa: FBT001 - a callback
-        """See TransportEvents."""
         if full and not self.lost:
             self._room.clear()
         else:

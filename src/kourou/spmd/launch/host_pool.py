@@ -20,7 +20,7 @@ from kourou.spmd.hosts.local import LocalHost
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.hosts.remote import RemoteHost, host_over_ssh
 from kourou.spmd.launch.job import Cancelled, Job, JobSpec, Way, WorkerHost
-from kourou.spmd.launch.output import HandlerFactory, OnOutput, Output
+from kourou.spmd.launch.output import Output
 from kourou.spmd.launch.results import LaunchFuture, LaunchResult
 from kourou.spmd.worker import parcel
 
@@ -43,33 +43,19 @@ class HostPool:
         self._numbers = itertools.count(1)
         self._submissions: set[_Submission] = set()
 
-    def submit(
-        self,
-        spec: JobSpec,
-        call: codec.Payload,
-        *,
-        retries: int,
-        handlers: HandlerFactory,
-        on_output: OnOutput | None,
-        owner: object,
-    ) -> LaunchFuture[Any]:
+    def submit(self, spec: JobSpec, call: codec.Payload, owner: object) -> LaunchFuture[Any]:
         """Begin a run.
 
         Args:
-            spec: what is run, and where.
+            spec: what is run, where, and how.
             call: the function and its arguments.
-            retries: how often it is done again after a failure that the function did not raise.
-            handlers: makes the run's handlers.
-            on_output: called with its lines.
             owner: kept until the run has ended: who drops it closes this pool.
         """
         self._reset_after_fork()
         written = parcel.create()
         try:
             parcel.write(written, call)
-            submission = _Submission(
-                self, spec, written, retries=retries, handlers=handlers, on_output=on_output, owner=owner
-            )
+            submission = _Submission(self, spec, written, owner)
         except BaseException:
             os.close(written)
             raise
@@ -228,26 +214,13 @@ def _connect(name: str, way: Way, abandoned: threading.Event) -> RemoteHost:
 class _Submission:
     """A submitted call: a job, and another one for each retry."""
 
-    def __init__(
-        self,
-        pool: HostPool,
-        spec: JobSpec,
-        call: int,
-        *,
-        retries: int,
-        handlers: HandlerFactory,
-        on_output: OnOutput | None,
-        owner: object,
-    ) -> None:
+    def __init__(self, pool: HostPool, spec: JobSpec, call: int, owner: object) -> None:
         self.future: LaunchFuture[Any] = LaunchFuture(self.cancel)
         # Not a daemon: like an executor's, what was submitted is done even if the main thread has reached its end.
         self.thread = threading.Thread(target=self._work, name="kourou-spmd", daemon=False)
         self._pool = pool
         self._spec = spec
         self._call = call
-        self._retries = retries
-        self._handlers: HandlerFactory = handlers
-        self._on_output = on_output
         self._owner = owner
         self._node = current_node()
         self._lock = threading.Lock()
@@ -272,7 +245,8 @@ class _Submission:
             with contextlib.ExitStack() as stack:
                 if self._node is not None:
                     stack.enter_context(self._node.stop.watched_by(self._stop_with_node))
-                output = stack.enter_context(Output.opened(self._handlers, self._spec.hosts, self._on_output))
+                spec = self._spec
+                output = stack.enter_context(Output.opened(spec.handlers, spec.hosts, spec.on_output))
                 result = self._attempts(output)
         except Cancelled:
             if self._stopped:
@@ -289,7 +263,7 @@ class _Submission:
             self._owner = None
 
     def _attempts(self, output: Output) -> LaunchResult[Any]:
-        for left in range(self._retries, -1, -1):
+        for left in range(self._spec.retries, -1, -1):
             try:
                 return LaunchResult(self._attempt(output))
             except _INFRASTRUCTURE as error:

@@ -23,7 +23,7 @@ from kourou.runtime.node_environment import NODE_VARIABLE, RUN_DIR_VARIABLE
 from kourou.runtime.waiting.event_queue import next_of
 from kourou.spmd.hosts.local import LocalHost, WorkerEvents, WorkerSpec
 from kourou.spmd.hosts.places import Host, assign_ranks
-from kourou.spmd.launch.output import Output
+from kourou.spmd.launch.output import HandlerFactory, OnOutput, Output
 from kourou.spmd.launch.root_cause import WorkerExit, exception_of, root_cause, waited_for
 from kourou.spmd.worker import parcel
 
@@ -66,43 +66,14 @@ class JobSpec:
     """How other hosts are reached."""
     address: str
     """Of the first host, where ranks meet; all hosts reach it."""
+    retries: int = 0
+    """How often it is done again after a failure that the function did not raise."""
+    handlers: HandlerFactory = None
+    """Makes the run's handlers."""
+    on_output: OnOutput | None = None
+    """Called with its lines."""
     metrics_of: tuple[str, str] = ("", "")
     """The folder that takes the ranks' metrics, and the node that calls them, see ``metrics_owner``."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Started:
-    place: Place
-    pid: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Printed:
-    place: Place
-    text: str
-    stream: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Exited:
-    place: Place
-    exit: ProcessExit
-    outcome_fd: int
-    seen_s: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Lost:
-    hostname: str
-    error: errors.AgentFailedError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _CancelRequested:
-    pass
-
-
-_Event: TypeAlias = _Started | _Printed | _Exited | _Lost | _CancelRequested
 
 
 class Job(WorkerEvents):
@@ -113,7 +84,9 @@ class Job(WorkerEvents):
         self._spec = spec
         self._places = assign_ranks(spec.hosts)
         self._hosts = {host.name: host_of(host) for host in spec.hosts}
-        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Callable[[Output], None]] = (
+            queue.SimpleQueue()
+        )  # what the run's thread does next
         self._held = False  # the workers' output
         self._holding = threading.Lock()
         self._alive: set[Place] = set()
@@ -124,6 +97,7 @@ class Job(WorkerEvents):
         self._lost: errors.AgentFailedError | None = None
         self._sent: set[int] = set()  # the signals that all who were left got
         self._kill_at: float | None = None  # set once the others are being ended
+        self._given_up = False  # of those who are left only the end is waited for
 
     def run(self, call: int, output: Output) -> dict[str, list[Any]]:
         """Run; what the workers returned, by host and local rank.
@@ -165,13 +139,13 @@ class Job(WorkerEvents):
 
     def cancel(self) -> None:
         """End all workers. Thread-safe, idempotent."""
-        self._events.put(_CancelRequested())
+        self._put(self._cancel)
 
     def on_started(self, place: Place, pid: int) -> None:
-        self._events.put(_Started(place=place, pid=pid))
+        self._put(self._started, place, pid)
 
     def on_line(self, place: Place, text: str, stream: str) -> None:
-        self._events.put(_Printed(place=place, text=text, stream=stream))
+        self._put(self._printed, place, text, stream)
         if self._events.qsize() > _MANY_LINES:
             self._hold_output()
 
@@ -184,13 +158,16 @@ class Job(WorkerEvents):
                     host.hold_output(self._name, self._held)
 
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
-        self._events.put(_Exited(place=place, exit=end, outcome_fd=outcome_fd, seen_s=time.monotonic()))
+        self._put(self._exited, place, end, outcome_fd, time.monotonic())
 
     def on_metrics(self, kind: str, *message: Any) -> None:
         receive(self._spec.metrics_of[0], kind, *message)
 
     def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
-        self._events.put(_Lost(hostname=hostname, error=error))
+        self._put(self._lose, hostname, error)
+
+    def _put(self, act: Callable[..., None], *arguments: Any) -> None:
+        self._events.put(lambda output: act(output, *arguments))
 
     def _start(self, call: int) -> None:
         spec = self._spec
@@ -230,33 +207,38 @@ class Job(WorkerEvents):
             return
         if self._held:
             self._hold_output()
-        if isinstance(event, _Printed):
-            output.worker_line(event.place, event.text, event.stream)
-        elif isinstance(event, _Started):
-            self._pids[event.place] = event.pid
-            output.agent_line(event.place.hostname, f"{event.place} is process {event.pid}")
-        elif isinstance(event, _Exited):
-            self._on_worker_exited(event, output)
-        elif isinstance(event, _Lost):
-            self._lost = self._lost or event.error
-            output.agent_line(event.hostname, str(event.error), logging.ERROR)
-            self._alive -= self._of_host(event.hostname)
-            self._terminate_all()
-        else:
-            self._cancelled = True
-            self._terminate_all()
+        event(output)
 
-    def _on_worker_exited(self, event: _Exited, output: Output) -> None:
-        place = event.place
+    def _printed(self, output: Output, place: Place, text: str, stream: str) -> None:
+        output.worker_line(place, text, stream)
+
+    def _started(self, output: Output, place: Place, pid: int) -> None:
+        self._pids[place] = pid
+        output.agent_line(place.hostname, f"{place} is process {pid}")
+
+    def _lose(self, output: Output, hostname: str, error: errors.AgentFailedError) -> None:
+        self._lost = self._lost or error
+        output.agent_line(hostname, str(error), logging.ERROR)
+        self._alive = {place for place in self._alive if place.hostname != hostname}
+        self._terminate_all()
+
+    def _cancel(self, _output: Output) -> None:
+        self._cancelled = True
+        self._terminate_all()
+
+    def _exited(self, output: Output, place: Place, ended: ProcessExit, outcome_fd: int, seen_s: float) -> None:
+        self._alive.discard(place)
+        if self._given_up:
+            os.close(outcome_fd)
+            return
         end = WorkerExit(
             place=place,
-            exit=event.exit,
-            outcome=_read_outcome(event.outcome_fd),
-            seen_s=event.seen_s,
+            exit=ended,
+            outcome=_read_outcome(outcome_fd),
+            seen_s=seen_s,
             pid=self._pids.get(place),
             log_file=output.log_file(place),
         )
-        self._alive.discard(place)
         self._ends[place] = end
         if end.succeeded:
             output.agent_line(place.hostname, f"{place} returned")
@@ -282,20 +264,13 @@ class Job(WorkerEvents):
 
     def _end_all(self) -> None:
         """The run cannot go on here: kill those who are there, and wait until they are gone."""
+        self._given_up, self._kill_at = True, time.monotonic()
         for place in self._alive:
             with contextlib.suppress(errors.LaunchError):  # its host has a fault, and ends it by itself
                 self._hosts[place.hostname].kill(self._name, place)
         with contextlib.suppress(queue.Empty):
             while self._alive:
-                event = next_of(self._events, _GONE_S)
-                if isinstance(event, _Exited):
-                    os.close(event.outcome_fd)
-                    self._alive.discard(event.place)
-                elif isinstance(event, _Lost):
-                    self._alive -= self._of_host(event.hostname)
-
-    def _of_host(self, hostname: str) -> set[Place]:
-        return {place for place in self._alive if place.hostname == hostname}
+                next_of(self._events, _GONE_S)(Output((), None))
 
 
 def _read_outcome(outcome_fd: int) -> Any:

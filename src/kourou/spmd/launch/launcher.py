@@ -156,14 +156,7 @@ class Launcher(ClosedAtExit):
         values = {"the function": func, "args": args, "kwargs": kwargs}
         setup = () if self.setup is None else (self.setup,)
         call = codec.encode(pack(values, name, setup=setup, reducers=codec.reducers()), name)
-        return self._pool.submit(
-            spec,
-            call,
-            retries=self.retries,
-            handlers=self.handler_factory,
-            on_output=self.on_output,
-            owner=self,
-        )
+        return self._pool.submit(spec, call, owner=self)
 
     def set_logging_handlers(self, factory: HandlerFactory) -> Launcher:
         """Say where the workers' lines go; returns this Launcher.
@@ -229,6 +222,9 @@ class Launcher(ClosedAtExit):
             log_level=log_level(),
             way=way,
             address=_rendezvous_address(names[0], remote),
+            retries=self.retries,
+            handlers=self.handler_factory,
+            on_output=self.on_output,
             metrics_of=metrics_owner(),
         )
 
