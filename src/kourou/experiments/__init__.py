@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         VariantKeyError as VariantKeyError,
         VariantTypeError as VariantTypeError,
     )
+    from kourou.experiments.journal.returned import run_result as run_result
     from kourou.experiments.journal.run_records import RunRecord as RunRecord, RunState as RunState
     from kourou.experiments.managers.evaluation import (
         agent_scores as agent_scores,
@@ -152,6 +153,7 @@ else:
             ".describe.variants": "VariantLevel load_variant make_variants save_variant update_config",
             ".failures": "AffinityError DescriptionError ExperimentError FitFailure FitsFailed ResultsError "
             "SweepBusy SweepError SweepInterrupted VariantKeyError VariantTypeError",
+            ".journal.returned": "run_result",
             ".journal.run_records": "RunRecord RunState",
             ".managers.evaluation": "agent_scores compare_agents evaluate_agents summarize_agents",
             ".managers.experiment_files": "experiment_generator load_experiment_results managers_of_file",

@@ -12,6 +12,7 @@ from typing import Any
 
 from kourou import errors
 from kourou.experiments.failures import SweepError
+from kourou.experiments.journal.returned import keep_result
 from kourou.ownership import read_own
 from kourou.runtime.interpreter import startup
 from kourou.runtime.interpreter.user_code import run_user_code
@@ -53,7 +54,9 @@ def _call(payload_file: Path, sha256: str | None = None) -> int:
     try:
         kind, target, arguments = read_payload(payload_file, sha256)
         if kind == "function":
-            run_user_code(target, **arguments)
+            why_not = keep_result(payload_file.parent, run_user_code(target, **arguments))
+            if why_not:
+                print(f"kourou: {why_not}; it is not kept", file=sys.stderr)  # noqa: T201 - the run's log
         else:
             _run_program(target, arguments)
     except (SystemExit, errors.Interrupted) as error:
