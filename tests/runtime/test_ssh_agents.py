@@ -12,7 +12,6 @@ from typing import Any
 
 import kourou as lp
 from kourou.runtime.host_agent.dial_order import ENTRY, DialOrder
-from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions, kill_session
 from kourou.runtime.launchers.ssh.transport import with_inventories
 from kourou.testing.engines import LocalHosts
@@ -80,15 +79,10 @@ def test_a_launcher_that_cannot_tell_its_agents_where_it_listens_listens_no_more
         lp.launch(program, LocalHosts())
 
 
-def test_a_wire_whose_thread_could_not_start_is_ended_as_any(refuse: Callable[[str], None]) -> None:
-    reader, writer = os.pipe()
+def test_an_agent_that_nobody_could_write_to_is_ended(refuse: Callable[[str], None]) -> None:
     refuse("kourou-wire")
-    wire = Wire(reader, writer, WAIT_S)
     with pytest.raises(RuntimeError, match="new thread"):
-        wire.send("hello")
-    assert wire.end(0.0)
-    for end in (reader, writer):
-        os.close(end)
+        agent()
 
 
 def test_one_that_ends_at_the_moment_at_which_it_is_killed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

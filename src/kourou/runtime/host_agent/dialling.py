@@ -14,7 +14,6 @@ import signal
 import socket
 import ssl
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -76,9 +75,6 @@ class Caller:
         self._closed = asyncio.Event()  # that link
         self._refused: str | None = None
         self._spoke: tuple[str, int] | None = None
-        self._room = threading.Event()
-        self._room.set()
-        self._on_full: Callable[[bool], None] = lambda _: None
         self.session = Session()
         self.heard_at = time.monotonic()
         self.on_message: Any = lambda *_: None
@@ -99,26 +95,18 @@ class Caller:
 
     def send_bulk(self, *message: Any) -> None:
         """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
-        self._room.wait()
+        self.session.wait_for_room()
         self.send(*message)
 
     def watch_room(self, on_full: Callable[[bool], None]) -> None:
         """Have somebody told when much waits, and when there is room again."""
-        self._on_full = on_full
-        self.session.on_full = self._note_room
+        self.session.on_full = on_full
 
     def end(self, timeout_s: float) -> None:
         """Nobody waits for room any more."""
         del timeout_s
         self.session.on_full = lambda _: None
-        self._room.set()
-
-    def _note_room(self, full: bool) -> None:  # noqa: FBT001 - a callback of Session's
-        if full:
-            self._room.clear()
-        else:
-            self._room.set()
-        self._on_full(full)
+        self.session.let_go()
 
     def _schedule(self) -> None:
         if not self._scheduled:

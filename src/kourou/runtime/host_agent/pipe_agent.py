@@ -12,11 +12,7 @@ import signal
 from typing import Any, Protocol
 
 from kourou.runtime.host_agent.pipe_wire import Wire
-
-PING = "ping"
-"""Kind of the message that only shows that the launcher is there."""
-PONG = "pong"
-"""Kind of the answer to it."""
+from kourou.runtime.host_agent.session import UNREADABLE
 
 
 class Service(Protocol):
@@ -42,7 +38,7 @@ def main(entry: str, silence_s: float) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with the launcher, and only then
     # What anything here prints must not get among the messages.
-    wire = Wire(os.dup(0), os.dup(1), silence_s)
+    wire = Wire(os.dup(0), os.dup(1))
     # "client address, client port, server address, server port"
     connection = os.environ.get("SSH_CONNECTION", "").split()
     if len(connection) > 2:  # noqa: PLR2004 - it has four fields
@@ -52,17 +48,18 @@ def main(entry: str, silence_s: float) -> None:
     os.close(null)
     os.dup2(2, 1)
     service: Service = importlib.import_module(entry).serve(wire)
-    wire.on_full = service.pause_output
+    wire.watch_room(service.pause_output)
     try:
         wire.greet()
         while wire.is_readable(silence_s):
-            message = wire.receive()
-            if message is None:
+            messages = wire.receive()
+            if messages is None:
                 break
-            if message[0] == PING:
-                wire.send_first(PONG)
-            else:
-                service.handle(*message)
+            for kind, *arguments in messages:
+                if kind == UNREADABLE:
+                    raise arguments[0]
+                service.handle(kind, *arguments)
+            wire.show_life()  # what the launcher hears of it says that this loop goes on
     except OSError:
         pass  # the connection broke
     finally:

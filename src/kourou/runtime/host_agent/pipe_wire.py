@@ -1,7 +1,8 @@
 """Messages between a launcher and its agent on another host, over the two pipes that ssh makes of its connection.
 
 They are pickles: the other end was let in by ssh, as the same user. Nothing listens on either host, so there is nothing
-for strangers to reach and no token to keep secret, and what crosses the network is as safe as ssh is.
+for strangers to reach and no token to keep secret, and what crosses the network is as safe as ssh is. What is said, and
+in which order, is a :class:`Session`'s, as over connections that agents dial; this one has a single connection.
 
 Whoever sends does not wait for the network: a thread of the wire's own writes.
 """
@@ -10,23 +11,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import struct
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kourou.runtime.files.descriptors import is_readable
+from kourou.runtime.host_agent.session import Session
 
 PREAMBLE = b"\nkourou-agent-1\n"
 """What an agent says first. Whatever a host's login scripts print comes before it, and is skipped."""
 
-_SIZE = struct.Struct("<Q")
 _READ_BYTES = 1 << 20
-_FULL_BYTES = 8 << 20  # that wait to be written
-_ROOM_BYTES = _FULL_BYTES // 4
 
 
 class Wire:
@@ -35,56 +31,53 @@ class Wire:
     Args:
         read_fd: where messages come from.
         write_fd: where they go.
-        silence_s: in the middle of a message, so long a silence is the other end's death.
     """
 
-    def __init__(self, read_fd: int, write_fd: int, silence_s: float) -> None:
+    def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd = read_fd
         self._write_fd = write_fd
-        self._silence_s = silence_s
-        self._changed = threading.Condition(threading.Lock())
-        self._urgent: deque[bytes] = deque()
-        self._outbox: deque[bytes | tuple[Any, ...]] = deque()
-        self._waiting_bytes = 0
-        self._full = False
+        self._session = Session()
+        self._news = threading.Event()
         self._ended = False
-        self._heartbeat = b""
-        self._heartbeat_every_s: float | None = None
-        self._thread: threading.Thread | None = None
+        self._shows_life = False  # as soon as may be
+        self._every_s: float | None = None  # and then, whatever else is written
         self.ends: tuple[str, str] = ("", "")
         """The addresses of this end's host and of the other one's, where it crosses hosts."""
         self.run_id = ""
         """See AgentWire of the program's agent."""
-        self.on_full: Callable[[bool], None] = lambda _: None
-        """Called with True when much waits to be written, and with False when there is room again; must return quickly,
-        and not send. Who can hold back what he would send next, does."""
+        self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
+        self._thread.start()
+
+    def watch_room(self, on_full: Callable[[bool], None]) -> None:
+        """Have somebody told when much waits to be written, and when there is room again: see :class:`Session`."""
+        self._session.on_full = on_full
 
     def send(self, *message: Any) -> None:
         """Send one message after those before it. Once the other end is gone, or this one was ended, it is dropped."""
-        self._put(self._outbox, message)
+        self._put(message)
 
     def send_first(self, *message: Any) -> None:
-        """Send one ahead of all that wait, but for others of this kind: a heartbeat, or what others wait for."""
-        self._put(self._urgent, message)
+        """Send one ahead of all that wait, but for others of this kind: what others wait for."""
+        self._put(message, first=True)
 
     def send_late(self, *message: Any) -> None:
         """Like :meth:`send`, but pickle it when its turn comes: what it refers to takes no memory twice meanwhile."""
-        with self._changed:
-            if not self._ended:
-                self._outbox.append(message)
-                self._run()
+        self._put(message, late=True)
 
     def send_bulk(self, *message: Any) -> None:
         """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._full or self._ended)
-        self._put(self._outbox, message)
+        self._session.wait_for_room()
+        self._put(message)
 
-    def keep_alive(self, every_s: float, *message: Any) -> None:
-        """From now on send this every so many seconds."""
-        with self._changed:
-            self._heartbeat, self._heartbeat_every_s = _packed(message), every_s
-        self.send_first(*message)
+    def show_life(self) -> None:
+        """Let the other end hear something, and how much has arrived."""
+        self._shows_life = True
+        self._news.set()
+
+    def keep_alive(self, every_s: float) -> None:
+        """From now on show life every so many seconds."""
+        self._every_s = every_s
+        self.show_life()
 
     def end(self, timeout_s: float) -> bool:
         """Let nobody write any more, so that the descriptor can be closed: it may be another file's soon.
@@ -92,12 +85,10 @@ class Wire:
         Returns:
             False if the thread was still in a write after ``timeout_s`` seconds.
         """
-        with self._changed:
-            self._drop()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            return not self._thread.is_alive()
-        return True
+        self._ended = True
+        self._news.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def greet(self) -> None:
         """Say the preamble."""
@@ -117,105 +108,37 @@ class Wire:
             seen = (seen + byte)[-len(PREAMBLE) :]
         return True
 
-    def receive(self) -> tuple[Any, ...] | None:
-        """The next message, whole; None when the other end closed.
+    def receive(self) -> Iterator[tuple[Any, ...]] | None:
+        """The messages that are whole now, perhaps none: see :meth:`Session.feed`; None when the other end closed."""
+        data = os.read(self._read_fd, _READ_BYTES)
+        return self._fed(data) if data else None
 
-        Raises:
-            TimeoutError: it fell silent in the middle of it.
-        """
-        head = self._read(_SIZE.size)
-        if head is None:
-            return None
-        body = self._read(_SIZE.unpack(head)[0])
-        if body is None:
-            return None
-        message: tuple[Any, ...] = pickle.loads(body)
-        return message
+    def _fed(self, data: bytes) -> Iterator[tuple[Any, ...]]:
+        yield from self._session.feed(data)
+        self._news.set()  # the other end may wait to hear of it, or has made room
 
-    def _put(self, queue: deque[bytes] | deque[bytes | tuple[Any, ...]], message: tuple[Any, ...]) -> None:
-        packed = _packed(message)
-        with self._changed:
-            if self._ended:
-                return
-            queue.append(packed)
-            self._waiting_bytes += len(packed)
-            self._run()
-        self._tell_if_full()
-
-    def _run(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
-            thread.start()
-            self._thread = thread  # one that could not be started is nobody's to wait for
-        self._changed.notify_all()
-
-    def _tell_if_full(self) -> None:
-        with self._changed:
-            full = self._waiting_bytes > (_ROOM_BYTES if self._full else _FULL_BYTES)
-            if full is self._full:
-                return
-            self._full = full
-            self._changed.notify_all()
-            self.on_full(full)  # in here, so that what is told last is what holds
+    def _put(self, message: tuple[Any, ...], **how: bool) -> None:
+        if not self._ended:
+            self._session.put(message, **how)
+            self._news.set()
 
     def _write_all(self) -> None:
-        heartbeat_at = time.monotonic()
+        shown_at = time.monotonic()
         with contextlib.suppress(OSError):  # the other end is gone, as whoever receives finds out
-            while (packed := self._next(heartbeat_at)) is not None:
-                if packed:
-                    self._write(packed)
-                    with self._changed:
-                        self._waiting_bytes -= len(packed)
-                    self._tell_if_full()
-                else:
-                    heartbeat_at = time.monotonic() + (self._heartbeat_every_s or 0.0)
-                    self._write(self._heartbeat)
-        with self._changed:
-            self._drop()
-        self._tell_if_full()
-
-    def _next(self, heartbeat_at: float) -> bytes | None:
-        """What is to be written next; b"" for a heartbeat, None at the end."""
-        with self._changed:
             while not self._ended:
-                now = time.monotonic()
-                if self._heartbeat_every_s is not None and now >= heartbeat_at:
-                    return b""
-                if self._urgent or self._outbox:
-                    entry = (self._urgent or self._outbox).popleft()
-                    if isinstance(entry, bytes):
-                        return entry
-                    packed = _packed(entry)
-                    self._waiting_bytes += len(packed)
-                    return packed
-                self._changed.wait(None if self._heartbeat_every_s is None else heartbeat_at - now)
-        return None
-
-    def _drop(self) -> None:
+                self._news.clear()
+                left_s = None if self._every_s is None else shown_at + self._every_s - time.monotonic()
+                if self._shows_life or (left_s is not None and left_s <= 0):
+                    self._shows_life, shown_at = False, time.monotonic()
+                    self._write(self._session.sign_of_life())
+                elif (data := self._session.take()) is not None:
+                    self._write(data)
+                else:
+                    self._news.wait(left_s)
         self._ended = True
-        self._urgent.clear()
-        self._outbox.clear()
-        self._waiting_bytes = 0
-        self._changed.notify_all()
-
-    def _read(self, size: int) -> bytes | None:
-        parts = []
-        while size > 0:
-            if not self.is_readable(self._silence_s):
-                raise TimeoutError(f"nothing came for {self._silence_s:g} s")
-            part = os.read(self._read_fd, min(size, _READ_BYTES))
-            if not part:
-                return None
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        self._session.let_go()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._write_fd, view) :]
-
-
-def _packed(message: tuple[Any, ...]) -> bytes:
-    body = pickle.dumps(message, protocol=5)
-    return _SIZE.pack(len(body)) + body

@@ -1,4 +1,4 @@
-"""What two ends say to each other over one connection after another: everything once, and in order. Pure: no socket.
+"""What two ends say to each other, over one connection or one after another: everything once, and in order. No socket.
 
 Every message has a number, and is kept until the other end has said that it arrived. Where a connection breaks, the
 next one begins with what each end has heard, and goes on from there.
@@ -33,7 +33,7 @@ class Session:
     """One end. Any thread may call :meth:`put`; the others are for whoever owns the connection."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
         self._urgent: deque[bytes] = deque()
         self._outbox: deque[bytes | _Message] = deque()
         self._kept: deque[tuple[int, bytes]] = deque()  # sent, and not heard of
@@ -42,11 +42,13 @@ class Session:
         self._number = 0
         self._heard_to_say = 0  # bytes
         self._full = False
+        self._lets_go = False
         self._buffer = bytearray()
         self.heard = 0
         """The number of the last message that arrived."""
         self.on_full: Callable[[bool], None] = lambda _: None
-        """Called with True when much waits, and with False when there is room again; must return quickly."""
+        """Called with True when much waits, and with False when there is room again; must return quickly, and put
+        nothing. Who can hold back what he would say next, does."""
 
     def put(self, message: _Message, *, first: bool = False, late: bool = False) -> None:
         """Queue a message.
@@ -57,7 +59,7 @@ class Session:
             late: pickled when its turn comes, so that what it refers to takes no memory twice while it waits.
         """
         packed: bytes | _Message = message if late else pickle.dumps(message, protocol=5)
-        with self._lock:
+        with self._changed:
             if first:
                 assert isinstance(packed, bytes)  # noqa: S101 - what is late is never first
                 self._urgent.append(packed)
@@ -66,9 +68,20 @@ class Session:
             self._queued_bytes += len(packed) if isinstance(packed, bytes) else 0
         self._tell_if_full()
 
+    def wait_for_room(self) -> None:
+        """Wait while much waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._full or self._lets_go)
+
+    def let_go(self) -> None:
+        """Nobody waits for room any more."""
+        with self._changed:
+            self._lets_go = True
+            self._changed.notify_all()
+
     def take(self) -> bytes | None:
         """What is to be written next; None: nothing now."""
-        with self._lock:
+        with self._changed:
             if self._resend:
                 number, packed = self._resend.popleft()
             elif self._kept_bytes < _WINDOW_BYTES and (self._urgent or self._outbox):
@@ -90,7 +103,7 @@ class Session:
 
     def sign_of_life(self) -> bytes:
         """What is written when nothing else has been for a while. It says what was heard, too."""
-        with self._lock:
+        with self._changed:
             return self._head(0, 0)
 
     def feed(self, data: bytes) -> Iterator[_Message]:
@@ -111,13 +124,14 @@ class Session:
             is_new = number > self.heard
             if is_new and number != self.heard + 1:
                 raise BrokenSession(f"message {number} came after {self.heard}")
-            packed = memoryview(self._buffer)[_HEAD.size : end].tobytes() if is_new else b""
+            with memoryview(self._buffer) as whole, whole[_HEAD.size : end] as packed:
+                message = _unpickled(packed) if is_new else ()
             del self._buffer[:end]
-            with self._lock:
+            with self._changed:
                 self._heard_to_say += end
                 self.heard = max(self.heard, number)
             if is_new:
-                yield _unpickled(packed)
+                yield message
 
     def resume(self, heard: int) -> None:
         """A new connection: the other end has heard so much, and is told the rest again.
@@ -125,13 +139,13 @@ class Session:
         Raises:
             BrokenSession: it has heard of another session.
         """
-        with self._lock:
+        with self._changed:
             known = self._kept[0][0] - 1 if self._kept else self._number
             if not known <= heard <= self._number:
                 raise BrokenSession(f"the other end has heard {heard} messages, and is to go on after {known}")
         self._buffer.clear()
         self._forget(heard)
-        with self._lock:
+        with self._changed:
             self._resend = deque(self._kept)
 
     def _head(self, number: int, size: int) -> bytes:
@@ -139,22 +153,23 @@ class Session:
         return _HEAD.pack(number, self.heard, size)
 
     def _forget(self, heard: int) -> None:
-        with self._lock:
+        with self._changed:
             while self._kept and self._kept[0][0] <= heard:
                 self._kept_bytes -= len(self._kept.popleft()[1])
         self._tell_if_full()
 
     def _tell_if_full(self) -> None:
-        with self._lock:
+        with self._changed:
             waiting = self._queued_bytes + self._kept_bytes
             full = waiting > (_ROOM_BYTES if self._full else _FULL_BYTES)
             if full is self._full:
                 return
             self._full = full
+            self._changed.notify_all()
             self.on_full(full)  # in here, so that what is told last is what holds
 
 
-def _unpickled(packed: bytes) -> _Message:
+def _unpickled(packed: memoryview) -> _Message:
     try:
         message: _Message = pickle.loads(packed)
     except Exception as error:  # noqa: BLE001 - whatever it is, who uses the message is told

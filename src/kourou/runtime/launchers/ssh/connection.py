@@ -18,8 +18,8 @@ from typing import Any
 
 from kourou import errors
 from kourou.runtime.host_agent.liveness import HEARTBEATS, agents_patience_s, heartbeat_s
-from kourou.runtime.host_agent.pipe_agent import PING, PONG
 from kourou.runtime.host_agent.pipe_wire import Wire
+from kourou.runtime.host_agent.session import UNREADABLE
 from kourou.runtime.interpreter.startup import path_for
 from kourou.runtime.waiting import long_waits
 from kourou.shown import described
@@ -63,7 +63,7 @@ class SshAgent:
     Args:
         on_message: called with every message, from this object's thread; must return quickly.
         on_lost: called once with the error, unless it was closed.
-        on_full: see :class:`kourou.runtime.host_agent.pipe_wire.Wire`.
+        on_full: see :class:`kourou.runtime.host_agent.session.Session`.
     """
 
     def __init__(
@@ -103,8 +103,12 @@ class SshAgent:
             undo.callback(kill_session, self._popen)
             assert self._popen.stdin is not None  # noqa: S101 - a pipe
             assert self._popen.stdout is not None  # noqa: S101 - a pipe
-            self._wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno(), options.silence_s)
-            self._wire.on_full = on_full
+            self._wire = wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno())
+            undo.callback(wire.end, _END_S)
+            wire.watch_room(on_full)
+            # To the agent, each of which returns at once but for the last. That it is gone tells ``on_lost``.
+            self.send, self.send_first, self.send_late = wire.send, wire.send_first, wire.send_late
+            self.send_bulk = wire.send_bulk
             self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
             self._thread.start()
             undo.pop_all()
@@ -134,22 +138,6 @@ class SshAgent:
             self._lose("no agent answered in time")
         if self._error is not None:
             raise self._error
-
-    def send(self, *message: Any) -> None:
-        """Tell the agent something; returns at once. One that is gone is told of by ``on_lost``."""
-        self._wire.send(*message)
-
-    def send_first(self, *message: Any) -> None:
-        """Tell the agent something ahead of what waits to be sent; returns at once."""
-        self._wire.send_first(*message)
-
-    def send_late(self, *message: Any) -> None:
-        """Tell the agent something, which is pickled when its turn comes; returns at once."""
-        self._wire.send_late(*message)
-
-    def send_bulk(self, *message: Any) -> None:
-        """Tell the agent something, once there is room for it."""
-        self._wire.send_bulk(*message)
 
     def close(self) -> None:
         """End the agent and all that it runs. Idempotent."""
@@ -181,7 +169,7 @@ class SshAgent:
                 return
             self._ready.set()
             # By the wire's own thread: what is done with a message may take longer than an agent's patience.
-            self._wire.keep_alive(heartbeat_s(self._options.silence_s), PING)
+            self._wire.keep_alive(heartbeat_s(self._options.silence_s))
             self._receive()
         except (OSError, ValueError):
             pass  # it was closed meanwhile, or ssh died
@@ -196,15 +184,19 @@ class SshAgent:
                 self._popen.kill()
                 self._lose(f"its agent said nothing for {silence_s:g} s")
                 return
-            message = self._wire.receive()
-            if message is None:
+            messages = self._wire.receive()
+            if messages is None:
                 return
-            if message[0] != PONG:
+            for message in messages:
                 self._take(*message)
+                if self.lost:
+                    return
 
     def _take(self, kind: str, *arguments: Any) -> None:
         """What follows a message that cannot be used makes no sense."""
         try:
+            if kind == UNREADABLE:
+                raise arguments[0]  # noqa: TRY301 - as if its use had raised it
             self._on_message(kind, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
             self._popen.kill()
