@@ -2,8 +2,9 @@
 
 Containers are ``dict`` (and subclasses) and read-only views of one, ``list``, ``tuple`` and named tuples, ``set`` and
 ``frozenset``, ``deque``, instances of dataclasses, attrs classes and pydantic models, ``SimpleNamespace`` (and what
-argparse returns), and ``functools.partial``. Objects that implement :class:`Nested` are looked into when leaves are
-listed, and are leaves when leaves are replaced. Anything else is a leaf.
+argparse returns), and ``functools.partial``. Objects of the project's own that have ``nested_children``, pairs of a
+path's suffix and a child in a fixed order, are looked into when leaves are listed, and are leaves when leaves are
+replaced. Anything else is a leaf.
 """
 
 from __future__ import annotations
@@ -14,18 +15,10 @@ import functools
 import types
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from kourou.cpython import imported
 from kourou.shown import shown
-
-
-class Nested(Protocol):
-    """An object whose insides are part of the structure, for example :class:`~kourou.Deferred`."""
-
-    def nested_children(self) -> list[tuple[str, Any]]:
-        """(path suffix, child) pairs, in a fixed order."""
-        ...
 
 
 class Form(NamedTuple):

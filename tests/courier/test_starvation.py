@@ -100,7 +100,7 @@ def test_what_people_ask_a_server_whose_threads_are_taken_is_run_once(quick):
 
 
 def test_whoever_waits_without_a_time_out_says_so_once(monkeypatch, caplog):
-    monkeypatch.setattr(reply, "UNANSWERED_S", 0.05)
+    monkeypatch.setattr(reply, "PATIENCE_S", 0.05)
     release = threading.Event()
     with (
         caplog.at_level(logging.WARNING, "kourou.courier"),

@@ -15,8 +15,6 @@ from kourou.courier.wire.frames import Frame, Kind
 class Connection:
     """Notes what is sent."""
 
-    reads_here = False
-
     def __init__(self):
         self.sent = []
 
@@ -25,6 +23,9 @@ class Connection:
 
     def end_stream(self, call_id):
         pass
+
+    def reads_here(self):
+        return False
 
     def loop_reader(self, loop):
         raise NotImplementedError

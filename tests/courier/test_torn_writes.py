@@ -26,6 +26,7 @@ from kourou.courier.lanes.local import arena, socket_file
 from kourou.courier.lanes.local.arena import SMALLEST_BLOCK, Arena
 from kourou.courier.lanes.local.client import LocalTransport
 from kourou.courier.lanes.local.connection import LocalConnection
+from kourou.courier.lanes.local.shared_memory import Memory
 from kourou.courier.lanes.loop.poller import new_poller
 from kourou.courier.serving.dispatcher import Dispatcher
 from kourou.courier.wire.frames import Frame, Kind, pack
@@ -101,11 +102,14 @@ def test_answers_that_were_taken_to_be_sent_and_cannot_be_end_the_connection(
     ours, theirs = pair
     connection = local_connection(ours)
     nonsense: Any = 7
+    side, of_client = socket.socketpair()
+    connection.memory = Memory(side, connection._outgoing, lambda: None)
     connection._outgoing.extend([b"an answer", nonsense])
     with pytest.raises(TypeError):
         connection.flush()
     assert closed_by_peer(theirs)
     connection.close()
+    of_client.close()
 
 
 def test_a_greeting_with_what_is_no_socket_leaves_no_descriptor(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -209,7 +213,7 @@ def test_a_frame_that_was_taken_in_part_is_not_sent(pair: tuple[socket.socket, s
     ours, theirs = pair
     poller = new_poller()
     poller.register(ours.fileno(), select.POLLIN)
-    sender = AnswerSender(tcp.PlainSocket(ours), service(), poller, lambda: None)
+    sender = AnswerSender(tcp.TcpSocket(ours), service(), poller, lambda: None)
     parts: Any = Interrupted([bytes(3 << 20), b"the rest"])
     # When its thread is interrupted as it takes the frame
     with pytest.raises(KeyboardInterrupt):
@@ -228,7 +232,7 @@ def test_what_could_not_be_kept_before_it_changed_is_not_sent(
     def no_room(_: object) -> bytes:
         raise MemoryError
 
-    writer = PacketWriter(tcp.PlainSocket(pair[0]), service())
+    writer = PacketWriter(tcp.TcpSocket(pair[0]), service())
     writer.put([bytearray(LARGE)])
     assert not writer.torn
     monkeypatch.setattr(packet_writer, "bytes", no_room, raising=False)

@@ -5,6 +5,7 @@ A call that may have been sent is never sent again, unless its caller said that 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -249,11 +250,9 @@ class Link:
         endpoint, self._inherited = self._inherited, None
         if endpoint is None or endpoint.local is None or self.forced_lane not in {None, "local"}:
             return None
-        try:
-            transport = self._dial("local", endpoint, limit.left_s())
-            return _connected(endpoint, transport, self.target, self._inside)
-        except ServerUnavailable:
-            return None
+        with contextlib.suppress(ServerUnavailable):
+            return self._open_lane("local", endpoint, limit.left_s())
+        return None
 
     def _endpoint(self, limit: ConnectDeadline) -> Endpoint:
         """Where the server is; asks twice when that takes long, to give a warning in between."""
@@ -268,17 +267,19 @@ class Link:
         return self.target.endpoint(limit.left_s())
 
     def _open(self, endpoint: Endpoint, timeout_s: float | None) -> Connection:
-        lanes = [self.forced_lane] if self.forced_lane else _shared_lanes(endpoint)
-        transport: Transport | None = None
-        for lane in lanes:
-            try:
-                transport = self._dial(lane, endpoint, timeout_s)
-                break
-            except ServerUnavailable:
-                if lane == lanes[-1]:
-                    raise
-        assert transport is not None  # noqa: S101 - the loop ends with a transport or an error; for the type checker
-        return _connected(endpoint, transport, self.target, self._inside)
+        *others, last = [self.forced_lane] if self.forced_lane else _shared_lanes(endpoint)
+        for lane in others:
+            with contextlib.suppress(ServerUnavailable):
+                return self._open_lane(lane, endpoint, timeout_s)
+        return self._open_lane(last, endpoint, timeout_s)
+
+    def _open_lane(self, lane: str, endpoint: Endpoint, timeout_s: float | None) -> Connection:
+        target, transport = self.target, self._dial(lane, endpoint, timeout_s)
+        connection = Connection(
+            target.name, endpoint, transport, lambda: target.lost(endpoint), lambda: _sweep(endpoint), self._inside
+        )
+        transport.start(connection)  # one that pushes knows from here on where to deliver
+        return connection
 
     def _dial(self, lane: str, endpoint: Endpoint, timeout_s: float | None) -> Transport:
         # Imported when first used: a program that stays in one process never pays for gRPC.
@@ -319,15 +320,6 @@ class Link:
             reply.fail(UsedAfterFork(f"{reply.method}: the parent of this process made the call, and gets the answer"))
         self._inside.clear()
         self._connecting = threading.Lock()
-
-
-def _connected(endpoint: Endpoint, transport: Transport, target: Target, inside: set[int]) -> Connection:
-    """A connection whose transport, if it pushes, already knows where to deliver."""
-    connection = Connection(
-        target.name, endpoint, transport, lambda: target.lost(endpoint), lambda: _sweep(endpoint), inside
-    )
-    transport.start(connection)
-    return connection
 
 
 def _shared_lanes(endpoint: Endpoint) -> list[str]:

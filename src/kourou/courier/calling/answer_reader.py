@@ -8,28 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Protocol
 
 from kourou.courier.calling.in_flight import InFlight
 from kourou.courier.calling.reentrancy import Entered
 from kourou.courier.calling.reply import Reply, waits_for_itself
-from kourou.courier.calling.transport import Transport
+from kourou.courier.calling.transport import Owner, Transport
 from kourou.errors import ProtocolError
-
-
-class Owner(Protocol):
-    """The connection, as its reader sees it."""
-
-    alive: bool
-
-    def flush(self) -> None:
-        """Send what was put off."""
-
-    def end(self, cause: Exception | None = None) -> None:
-        """The connection is gone."""
-
-    def reading_stopped(self) -> None:
-        """No caller reads any more."""
 
 
 class AnswerReader:
@@ -46,7 +30,6 @@ class AnswerReader:
         self._waiters: dict[Reply, None] = {}  # those who wait while another thread reads, in order
         self._flushing = 0  # the thread that has the turn, while it writes
 
-    @property
     def reads_here(self) -> bool:
         """Whether this thread is reading, further down its stack."""
         return self._thread == threading.get_ident()
@@ -100,7 +83,7 @@ class AnswerReader:
 
     def settle(self) -> None:
         """Wait until no other thread reads: the connection has ended, so whoever does is about to stop."""
-        if not self.reads_here:
+        if not self.reads_here():
             with self._turn:
                 pass
 

@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kourou.courier.calling.transport import Owner
 
 
 class LoopGate:
@@ -50,32 +52,6 @@ class LoopGate:
             self._future.set_result(None)
 
 
-class Source(Protocol):
-    """A connection, as an event loop that reads it sees it."""
-
-    alive: bool
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        """Of its sockets; none where answers are delivered by others."""
-        ...
-
-    @property
-    def has_buffered(self) -> bool:
-        """Whether there is something to read that the descriptors do not show."""
-        ...
-
-    def read_available(self) -> bool:
-        """Take in the answers that are here already, without waiting. False when another thread is at it."""
-        ...
-
-    def flush(self) -> None:
-        """Send what was put off."""
-
-    def reading_stopped(self) -> None:
-        """No caller reads any more."""
-
-
 class LoopReader:
     """An event loop that reads a connection for as long as tasks of it wait for what comes there.
 
@@ -85,7 +61,7 @@ class LoopReader:
 
     _PAUSE_S = 1e-3  # while another thread reads, which gives the loop what it takes in
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Source) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: Owner) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
         self._connection = connection
@@ -133,7 +109,7 @@ class LoopReader:
             os.close(duplicate)
 
     def _look(self) -> None:
-        for descriptor in self._connection.descriptors:
+        for descriptor in self._connection.transport.descriptors:
             if descriptor not in self._duplicates and self._connection.alive:
                 with contextlib.suppress(OSError, NotImplementedError):  # closed just now, or a loop that cannot
                     duplicate = os.dup(descriptor)
@@ -154,7 +130,7 @@ class LoopReader:
             self.close()
             return
         has_turn = connection.read_available()
-        while has_turn and connection.alive and connection.has_buffered:
+        while has_turn and connection.alive and connection.transport.has_buffered:
             has_turn = connection.read_available()
         if not has_turn and self._duplicates:  # to be told again and again would hold up the thread that reads
             self.close()

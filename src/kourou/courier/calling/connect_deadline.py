@@ -41,29 +41,12 @@ class ConnectDeadline:
             )
 
 
-UNANSWERED_S = PATIENCE_S
-"""After so many seconds of waiting it is given."""
-
-
-class UnansweredWarning:
-    """Of one connection.
-
-    Args:
-        server: whom it calls.
-    """
-
-    def __init__(self, server: str) -> None:
-        self._server = server
-        self._given: set[str] = set()  # of which methods
-
-    def give(self, method: str) -> None:
-        """Log it, once for each method."""
-        if method not in self._given:
-            self._given.add(method)
-            _log.warning(
-                "%s of %s has not answered for %.0f s, and is waited for without a time-out; timeout_s, or "
-                "courier.with_options(client, timeout_s=…), sets one; kourou doctor tells why",
-                method,
-                self._server,
-                UNANSWERED_S,
-            )
+def warn_unanswered(server: str, method: str) -> None:
+    """Log that a call without a time-out has been waiting for its answer for some time."""
+    _log.warning(
+        "%s of %s has not answered for %.0f s, and is waited for without a time-out; timeout_s, or "
+        "courier.with_options(client, timeout_s=…), sets one; kourou doctor tells why",
+        method,
+        server,
+        PATIENCE_S,
+    )

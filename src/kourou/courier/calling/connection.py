@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kourou.courier.calling.answer_reader import AnswerReader
-from kourou.courier.calling.connect_deadline import UnansweredWarning
+from kourou.courier.calling.connect_deadline import warn_unanswered
 from kourou.courier.calling.in_flight import BackgroundReader, InFlight
 from kourou.courier.calling.reentrancy import Entered
 from kourou.courier.calling.reply import Reply
@@ -58,7 +59,7 @@ class Connection:
         inside: set[int],
     ) -> None:
         self.name = name
-        self.warn_unanswered = UnansweredWarning(name).give
+        self.warn_unanswered = functools.cache(functools.partial(warn_unanswered, name))  # once for each method
         self._tidy = tidy
         self._inside = inside
         self.endpoint = endpoint
@@ -75,6 +76,7 @@ class Connection:
         self.deliver = self._in_flight.deliver
         self._reader = AnswerReader(self, transport, self._in_flight, inside)
         self.wait, self.read_available = self._reader.wait, self._reader.read_available
+        self.settle, self.reads_here = self._reader.settle, self._reader.reads_here
         self._reads_seen = 0
         self._let_go = False
         self._watched = 0  # how often somebody asked to be told; see ``watch``
@@ -188,21 +190,6 @@ class Connection:
             self._later.append(Frame(Kind.CANCEL, call_id))
             self._background.wake(urgent=True)
 
-    @property
-    def reads_here(self) -> bool:
-        """Whether this thread is reading, further down its stack."""
-        return self._reader.reads_here
-
-    @property
-    def descriptors(self) -> Sequence[int]:
-        """See ``Transport``."""
-        return self.transport.descriptors
-
-    @property
-    def has_buffered(self) -> bool:
-        """See ``Transport``."""
-        return self.transport.has_buffered
-
     def loop_reader(self, loop: asyncio.AbstractEventLoop) -> LoopReader:
         """What lets an event loop read, while tasks of it await what comes here."""
         reader = self._loop_readers.get(loop)
@@ -242,10 +229,6 @@ class Connection:
     def _is_urgent(self) -> bool:
         """Whether the background thread has to read at once, if nobody else does."""
         return bool(self._watched) or any(stream.gate is None for stream in list(self._streams.values()))
-
-    def settle(self) -> None:
-        """When it has ended: wait until no other thread reads any more."""
-        self._reader.settle()
 
     # -- the background thread --------------------------------------------------------------------------------
 

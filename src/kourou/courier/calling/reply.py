@@ -20,11 +20,10 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kourou import cpython
-from kourou.courier.calling.connect_deadline import UNANSWERED_S
 from kourou.courier.wire import codec, failures
 from kourou.courier.wire.frames import Frame, Kind
 from kourou.errors import DeadlineExceeded, RpcError
-from kourou.waits import Blocked, waits_in
+from kourou.waits import PATIENCE_S, Blocked, waits_in
 
 if TYPE_CHECKING:
     import asyncio
@@ -142,7 +141,7 @@ class Reply(Future[Any]):
 
         reader = connection.loop_reader(asyncio.get_running_loop())
         try:
-            await news(gate, reader, lambda: not self.waits, UNANSWERED_S if left_s is None else left_s, on_time)
+            await news(gate, reader, lambda: not self.waits, PATIENCE_S if left_s is None else left_s, on_time)
         except BaseException:  # the task was cancelled, most likely: the answer is not wanted any more
             self.cancel()
             raise
@@ -304,7 +303,7 @@ class Reply(Future[Any]):
         timeout_at = None if timeout_s is None else since + timeout_s
         if timeout_at is not None and (until is None or timeout_at < until):
             until = timeout_at
-        warn_at = since + UNANSWERED_S if until is None else None
+        warn_at = since + PATIENCE_S if until is None else None
         while self.waits:
             connection = self.connection
             if connection is None:

@@ -26,7 +26,6 @@ _NO_MORE = object()
 class ItemSource(Protocol):
     """Where items come from: a connection, as its streams see it."""
 
-    @property
     def reads_here(self) -> bool:
         """Whether this thread is reading, further down its stack."""
         ...
@@ -91,7 +90,7 @@ class RemoteIterator(ClosedAtExit, Iterator[Any]):
         if self._ended:
             raise StopIteration
         buffer = self._buffer
-        if self._connection.reads_here and not buffer.frames:
+        if self._connection.reads_here() and not buffer.frames:
             raise waits_for_itself(self._method)
         if not buffer.news.acquire(timeout=self._timeout_s):
             raise self._overdue()

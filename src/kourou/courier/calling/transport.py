@@ -29,6 +29,19 @@ class Receiver(Protocol):
         """Let the background thread call ``flush`` soon. Takes no locks."""
 
 
+class Owner(Receiver, Protocol):
+    """The connection, as those that read it see it: callers' threads, and event loops."""
+
+    alive: bool
+    transport: Transport
+
+    def flush(self) -> None:
+        """Send what was put off."""
+
+    def reading_stopped(self) -> None:
+        """No caller reads any more."""
+
+
 class Transport:
     """One connection of one lane, seen from the client.
 

@@ -84,13 +84,8 @@ class CallScope(Cancellation):
     """A call, as the code that answers it sees it. One object serves as both: one is made for every call."""
 
     __slots__ = ("name", "peer")
-
-    def __init__(self, name: str, peer: Peer, deadline: float | None) -> None:
-        self.name = name
-        self.peer = peer
-        self.deadline = deadline
-        self._cancelled = False
-        self._event = None
+    name: str
+    peer: Peer
 
 
 call_scope: contextvars.ContextVar[CallScope | None] = contextvars.ContextVar("kourou_call", default=None)

@@ -63,6 +63,8 @@ class Kind:
     )
 
 
+LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})
+"""One of them for each call, which nothing follows."""
 _FIRST_CONTROL = Kind.RELEASE
 _LAST_KIND = Kind.SEGMENT
 

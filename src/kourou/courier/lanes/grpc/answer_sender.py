@@ -12,14 +12,13 @@ from kourou.courier.lanes.http2.framing import Http2
 from kourou.courier.lanes.http2.packet_writer import PacketWriter
 from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.lanes.loop.poller import Poller
-from kourou.courier.wire.frames import Buffer, Frame, Kind, pack
+from kourou.courier.wire.frames import LAST, Buffer, Frame, pack
 
 _MAX_UNREAD_ANSWERS = 8 << 20  # bytes of answers that a client does not take, before no further call of it begins
 _LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time
 _STALLED_S, _STALLED_BYTES = 0.02, 1 << 20  # a client that takes less than that in so long is slow
 _LONGEST_S = 0.25  # that a thread writes bulk: others may need it
 _WINDOW_POLL_S = 5e-4
-_LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # one of them for each call
 
 
 class AnswerSender:
@@ -64,7 +63,7 @@ class AnswerSender:
             self._send_bulk(parts)
         else:
             self._writer.queue.append(parts[0])
-        if frame.kind in _LAST:
+        if frame.kind in LAST:
             with self._state:
                 self.answered += 1
 

@@ -19,14 +19,13 @@ from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.grpc.asking import ask
 from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.grpc.stream import GrpcStream
-from kourou.courier.wire.frames import Frame, Kind, Memory, payload_size
+from kourou.courier.wire.frames import LAST, Frame, Kind, Memory, payload_size
 from kourou.errors import RpcError
 
 _BULK_BYTES = 256 << 10  # of one call or answer: what takes longer on its way than a small call altogether
 _MAX_METHODS = 1024  # whose answers are remembered to be large
 _BULK_DIAL_S = 2.0  # a server that has just answered; if it does not, bulk goes with the rest
 _LONGEST_DESCRIPTION = 64 << 10
-_LAST = frozenset({Kind.RESULT, Kind.FAILURE, Kind.END})  # nothing follows them
 
 
 class GrpcTransport(Transport):
@@ -127,7 +126,7 @@ class GrpcTransport(Transport):
 
     def _learn(self, frame: Frame) -> None:
         """Remember which methods have large answers, and forget calls that have theirs."""
-        if frame.kind in _LAST:
+        if frame.kind in LAST:
             method = self._methods.pop(frame.call_id, "")
             self._on_bulk.discard(frame.call_id)
         else:

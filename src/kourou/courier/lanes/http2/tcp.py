@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from kourou.courier.core.target import Tls
 from kourou.courier.wire.frames import Buffer
@@ -28,58 +28,26 @@ _AT_ONCE_BYTES, _WORTH_WAITING_BYTES = 256 << 10, 64 << 10
 _RECORD_BYTES = 16 << 10  # TLS cuts what it sends into records of this size
 
 
-class _Connection:
-    """What is the same with TLS and without; the socket belongs to this object from now on."""
+class TcpSocket:
+    """A connection as it is; the socket belongs to this object from now on."""
+
+    can_block = True  # when there is no limit, receiving waits
 
     def __init__(self, connection: socket.socket) -> None:
         self._at_once = 1
-        self._whole = connection
+        self._socket = connection
         # Where segments are large, as on loopback, the kernel does not always see that the room that is left is too
         # small for one. Whoever waited for more would be woken only when the other end asks for room, or never.
         self._may_wait = 0 < _largest_segment(connection) <= _RECORD_BYTES
 
+    @property
+    def has_buffered(self) -> bool:
+        """Whether there is something to receive that ``poll`` does not know of."""
+        return False
+
     def fileno(self) -> int:
         """For ``poll``."""
-        return self._whole.fileno()
-
-    def expect(self, size: int) -> None:
-        """So much will come at least: ``poll`` and ``receive`` may wait for a good part of it."""
-        if not self._may_wait:
-            return
-        at_once = min(size, _AT_ONCE_BYTES) if size >= _WORTH_WAITING_BYTES else 1
-        if at_once != self._at_once:
-            self._at_once = at_once
-            with contextlib.suppress(OSError):
-                self._whole.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
-
-    def check(self) -> None:
-        """See whether the other end's host is still there.
-
-        Raises:
-            OSError: it does not seem so.
-        """
-        _check(self._whole)
-
-    def shutdown(self) -> None:
-        """End it, which wakes whoever waits; what was sent still arrives."""
-        with contextlib.suppress(OSError):  # that of a socket with TLS would go on without
-            socket.socket.shutdown(self._whole, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Wake whoever waits, and let go."""
-        self.shutdown()
-        self._whole.close()
-
-
-class PlainSocket(_Connection):
-    """A connection as it is."""
-
-    can_block = True  # when there is no limit, receiving waits
-    has_buffered = False  # whether there is something to receive that ``poll`` does not know of
-
-    def __init__(self, connection: socket.socket) -> None:
-        super().__init__(connection)
-        self._socket = connection
+        return self._socket.fileno()
 
     def send(self, buffers: Sequence[Buffer]) -> int:
         """Send without waiting; how many bytes were taken.
@@ -93,7 +61,7 @@ class PlainSocket(_Connection):
     def receive(self, size: int) -> bytes | None:
         """What has come, ``size`` bytes at most. Nothing at all means the end.
 
-        Waits for it, unless the limit is 0: then None means that there is nothing at present.
+        Waits for it, unless the limit is 0: then None means that there is nothing at present, or nothing whole.
 
         Raises:
             OSError: the connection is gone.
@@ -110,16 +78,57 @@ class PlainSocket(_Connection):
         except BlockingIOError:
             return None
 
+    def expect(self, size: int) -> None:
+        """So much will come at least: ``poll`` and ``receive`` may wait for a good part of it."""
+        if not self._may_wait:
+            return
+        at_once = min(size, _AT_ONCE_BYTES) if size >= _WORTH_WAITING_BYTES else 1
+        if at_once != self._at_once:
+            self._at_once = at_once
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
+
     def settimeout(self, timeout_s: float | None) -> None:
         """How long receiving may take from now on."""
         self._socket.settimeout(timeout_s)
 
     def handshake(self) -> bool:
-        """There is none."""
+        """Go on with the handshake, if there is one. Whether it is done.
+
+        Raises:
+            OSError: the other end is gone, or cannot prove what it has to.
+        """
         return True
 
+    def check(self) -> None:
+        """See whether the other end's host is still there, and end with what was sent and is not acknowledged.
 
-class TlsSocket(_Connection):
+        TCP_USER_TIMEOUT would do so as well, but also when the other end has no room, be its kernel ever so talkative.
+
+        Raises:
+            TimeoutError: the other end's kernel has been silent for SILENCE_S, and asked more than once.
+            OSError: the connection is gone.
+        """
+        if not hasattr(socket, "TCP_INFO"):
+            return  # macOS
+        info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+        if len(info) == _INFO.size:
+            sent_again, asked_for_room, data_ms, ack_ms = _INFO.unpack(info)
+            if max(sent_again, asked_for_room) > 1 and min(data_ms, ack_ms) > SILENCE_S * 1000:
+                raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {SILENCE_S} s")
+
+    def shutdown(self) -> None:
+        """End it, which wakes whoever waits; what was sent still arrives."""
+        with contextlib.suppress(OSError):  # that of a socket with TLS would go on without
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Wake whoever waits, and let go."""
+        self.shutdown()
+        self._socket.close()
+
+
+class TlsSocket(TcpSocket):
     """A connection with TLS. OpenSSL cannot be used by two threads at once: nothing here waits, and all is locked.
 
     It takes and gives one record at a time. Who has the lock takes as many as there are: what is done for each adds up.
@@ -131,20 +140,18 @@ class TlsSocket(_Connection):
         from ssl import SSLWantReadError, SSLWantWriteError  # noqa: PLC0415 - loaded, since there is a socket of its
 
         super().__init__(connection)
-        self._socket = connection
+        self._tls = connection
         self._lock = threading.Lock()
         self._not_now = SSLWantReadError, SSLWantWriteError
 
     @property
     def has_buffered(self) -> bool:
-        """See ``PlainSocket``."""
         with self._lock:
-            return bool(self._socket.pending())
+            return bool(self._tls.pending())
 
     def send(self, buffers: Sequence[Buffer]) -> int:
-        """See ``PlainSocket``."""
         data, sent = memoryview(_record(buffers)), 0
-        write, size = self._socket.send, len(data)
+        write, size = self._tls.send, len(data)
         try:
             with self._lock:
                 while sent < size:
@@ -155,16 +162,14 @@ class TlsSocket(_Connection):
         return sent
 
     def receive(self, size: int) -> bytes | None:
-        """See ``PlainSocket``; None when nothing whole has come yet."""
         try:
             with self._lock:
-                return self._socket.recv(size)
+                return self._tls.recv(size)
         except self._not_now:
             return None
 
     def receive_into(self, sink: memoryview) -> int | None:
-        """See ``receive``."""
-        read, size, received = self._socket.recv_into, len(sink), 0
+        read, size, received = self._tls.recv_into, len(sink), 0
         try:
             with self._lock:
                 while received < size and (count := read(sink[received:], size - received)):
@@ -174,22 +179,15 @@ class TlsSocket(_Connection):
         return received
 
     def expect(self, size: int) -> None:
-        """See ``PlainSocket``: OpenSSL may have a part of a record of that already."""
-        super().expect(size - _RECORD_BYTES)
+        super().expect(size - _RECORD_BYTES)  # OpenSSL may have a part of a record of that already
 
     def settimeout(self, timeout_s: float | None) -> None:
-        """See ``PlainSocket``. Without a limit, nothing waits."""
-        self._socket.settimeout(0.0 if timeout_s is None else timeout_s)
+        self._tls.settimeout(0.0 if timeout_s is None else timeout_s)  # without a limit, nothing waits
 
     def handshake(self) -> bool:
-        """Go on with the handshake. Whether it is done.
-
-        Raises:
-            OSError: the other end is gone, or cannot prove what it has to.
-        """
         try:
             with self._lock:
-                self._socket.do_handshake()
+                self._tls.do_handshake()
         except self._not_now:
             return False
         return True
@@ -197,7 +195,7 @@ class TlsSocket(_Connection):
     def close(self) -> None:
         self.shutdown()
         with self._lock:
-            self._socket.close()
+            self._tls.close()
 
 
 def _record(buffers: Sequence[Buffer]) -> Buffer:
@@ -220,9 +218,6 @@ def _largest_segment(connection: socket.socket) -> int:
         return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     except OSError:
         return 0
-
-
-TcpSocket: TypeAlias = PlainSocket | TlsSocket
 
 
 def is_unix(address: str) -> bool:
@@ -249,14 +244,14 @@ def connect(address: str, timeout_s: float | None, tls: Tls | None) -> TcpSocket
     try:
         _configure(connection)
         if tls is None:
-            return PlainSocket(connection)
+            return TcpSocket(connection)
         return TlsSocket(_context(tls).wrap_socket(connection, server_hostname=host))
     except BaseException:
         connection.close()
         raise
 
 
-def _connect_unix(path: str, timeout_s: float | None) -> PlainSocket:
+def _connect_unix(path: str, timeout_s: float | None) -> TcpSocket:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout_s)
@@ -264,7 +259,7 @@ def _connect_unix(path: str, timeout_s: float | None) -> PlainSocket:
     except BaseException:
         connection.close()
         raise
-    return PlainSocket(connection)
+    return TcpSocket(connection)
 
 
 def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> TcpSocket:
@@ -273,7 +268,7 @@ def serve(connection: socket.socket, tls: ssl.SSLContext | None) -> TcpSocket:
         _configure(connection)
     connection.setblocking(False)
     if tls is None:
-        return PlainSocket(connection)
+        return TcpSocket(connection)
     return TlsSocket(tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False))
 
 
@@ -294,23 +289,6 @@ def _keepalive(silence_s: int) -> dict[str, int]:
         "TCP_KEEPINTVL": ask_again_s,
         "TCP_KEEPCNT": (silence_s - ask_after_s) // ask_again_s,
     }
-
-
-def _check(connection: socket.socket) -> None:
-    """End with what was sent and is not acknowledged.
-
-    TCP_USER_TIMEOUT would do so as well, but also when the other end has no room, be its kernel ever so talkative.
-
-    Raises:
-        TimeoutError: the other end's kernel has been silent for SILENCE_S, and asked more than once.
-    """
-    if not hasattr(socket, "TCP_INFO"):
-        return  # macOS
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
-    if len(info) == _INFO.size:
-        sent_again, asked_for_room, data_ms, ack_ms = _INFO.unpack(info)
-        if max(sent_again, asked_for_room) > 1 and min(data_ms, ack_ms) > SILENCE_S * 1000:
-            raise TimeoutError(errno.ETIMEDOUT, f"nothing came for {SILENCE_S} s")
 
 
 def _context(tls: Tls) -> ssl.SSLContext:

@@ -24,7 +24,6 @@ from kourou.errors import ServerUnavailable
 
 _DIAL_S = 5.0  # seconds that a server may take to accept, where the caller gave no deadline
 _READ_BYTES = 64 << 10
-_GATHER_BYTES = 256 << 10  # written at once, when several frames are queued
 _GATHER_FRAMES = 8  # queued at most: makes a write cheap for each, and the server begins while the rest is made
 _SMALL_BYTES = 4 << 10  # a larger frame is worth a write of its own
 _CLOSE_S = 0.5  # for another thread to see that what it writes to is closed
@@ -42,7 +41,7 @@ class LocalTransport(Transport):
         self._main = main
         self._outgoing: deque[Buffer] = deque()
         self._writing = threading.Lock()
-        self._memory = Memory(side, self._outgoing.append, self._returned)
+        self._memory = Memory(side, self._outgoing, self._returned)
         self._returns = self._memory.returns
         self._parser = FrameParser(self._memory.resolve, control=self._memory.control)
         self._readable = select.poll()
@@ -128,18 +127,6 @@ class LocalTransport(Transport):
 
     # -- writing ----------------------------------------------------------------------------------------------
 
-    def _gather(self) -> Buffer:
-        """With the writing lock held: what is to be written next."""
-        queue = self._outgoing
-        if not self._returns and len(queue) == 1:
-            return queue.popleft()
-        parts: list[Buffer] = [self._memory.return_blocks()] if self._returns else []
-        size = 0
-        while queue and size < _GATHER_BYTES:
-            parts.append(queue.popleft())
-            size += len(parts[-1])
-        return b"".join(parts)
-
     def _write_through(self, parts: Sequence[Buffer]) -> None:
         """Write a frame whose bulk found no place in shared memory. It returns when all of it is on its way."""
         with self._writing:
@@ -154,7 +141,7 @@ class LocalTransport(Transport):
         taken from the queue would never be answered.
         """
         try:
-            self._send(parts[0] if parts else self._gather())
+            self._send(parts[0] if parts else self._memory.gather())
             try:
                 for part in parts[1:]:
                     self._send(part)

@@ -21,7 +21,6 @@ from kourou.courier.wire.frames import Blocks, Buffer, Frame, FrameParser, pack
 from kourou.errors import ProtocolError, Unauthenticated
 
 _READ_BYTES = 64 << 10
-_GATHER_BYTES = 256 << 10
 _LOOK_EVERY = 256  # answers that are queued, how many bytes they are: counting takes time
 _MAX_UNSENT_BYTES = 8 << 20  # answers that a client does not fetch, before its further calls are left unread
 
@@ -89,7 +88,7 @@ class LocalConnection(ServedConnection):
             raise ProtocolError("a greeting without the socket for descriptors")
         self._side.setblocking(False)
         self._main.send(socket_file.WELCOME)
-        self.memory = Memory(self._side, self._outgoing.append, _leave_to_watchdog)
+        self.memory = Memory(self._side, self._outgoing, _leave_to_watchdog)
         self._blocks, self._returns = self.memory.arena, self.memory.returns
         self._parser = FrameParser(self.memory.resolve, control=self.memory.control)
         process, _, _ = socket_file.peer(self._main)
@@ -191,16 +190,6 @@ class LocalConnection(ServedConnection):
         if self.session is not None:
             self.session.closed()
 
-    def _gather(self) -> Buffer:
-        if len(self._outgoing) == 1 and not self._returns:
-            return self._outgoing.popleft()
-        parts: list[Buffer] = [self.memory.return_blocks()] if self.memory is not None else []
-        size = 0
-        while self._outgoing and size < _GATHER_BYTES:
-            parts.append(self._outgoing.popleft())
-            size += len(parts[-1])
-        return b"".join(parts)
-
     def _write(self, data: Buffer | None = None) -> None:
         """With the writing lock held: write what comes next, and keep the rest for later.
 
@@ -210,8 +199,9 @@ class LocalConnection(ServedConnection):
             self._outgoing.clear()
             self._returns = ()
             return
+        assert self.memory is not None  # noqa: S101 - there are frames once the client was let in; for the type checker
         try:
-            self._send(data if data is not None else bytes(self._unsent) if self._unsent else self._gather())
+            self._send(data if data is not None else bytes(self._unsent) if self._unsent else self.memory.gather())
         except BaseException:
             with contextlib.suppress(OSError):
                 self._main.shutdown(socket.SHUT_RDWR)

@@ -6,13 +6,15 @@ import contextlib
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 
 from kourou.courier.lanes.local.arena import Arena, Segment, Window, default_limit
 from kourou.courier.lanes.local.socket_file import receive_descriptor, send_descriptor
-from kourou.courier.wire.frames import Frame, Kind, pack
+from kourou.courier.wire.frames import Buffer, Frame, Kind, pack
 from kourou.errors import ProtocolError
 
+_GATHER_BYTES = 256 << 10  # written at once, when several frames are queued
 _BLOCK_SIZE = struct.Struct("<Q")
 
 
@@ -21,13 +23,13 @@ class Memory:
 
     Args:
         side: the socket for descriptors.
-        queue: takes the bytes of a frame, to be sent before any frame that is queued later.
+        outgoing: frames that are to be sent.
         returned: called when there are blocks to return (``returns``); takes no locks.
     """
 
-    def __init__(self, side: socket.socket, queue: Callable[[bytes], None], returned: Callable[[], None]) -> None:
+    def __init__(self, side: socket.socket, outgoing: deque[Buffer], returned: Callable[[], None]) -> None:
         self._side = side
-        self._queue = queue
+        self._outgoing = outgoing
         limit = default_limit()
         self.arena = Arena(self._announce, self._retire, limit)
         self._window = Window(returned, limit)
@@ -35,14 +37,21 @@ class Memory:
         self.trim = self.arena.trim
         self.returns = self._window.returns  # the blocks that nobody uses any more
 
-    def return_blocks(self) -> bytes:
-        """The frames that return what is not used any more."""
-        frames = []
+    def gather(self) -> Buffer:
+        """What is to be written next: the return of what is not used any more, and then what is queued."""
+        queue = self._outgoing
+        if not self.returns and len(queue) == 1:
+            return queue.popleft()
+        parts: list[Buffer] = []
         with contextlib.suppress(IndexError):
             while True:
                 segment, offset = self.returns.popleft()
-                frames.extend(pack(Frame(Kind.RELEASE, segment, float(offset))))
-        return b"".join(frames)
+                parts.extend(pack(Frame(Kind.RELEASE, segment, float(offset))))
+        size = 0
+        while queue and size < _GATHER_BYTES:
+            parts.append(queue.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
 
     def control(self, frame: Frame) -> None:
         """A frame about shared memory came.
@@ -80,8 +89,8 @@ class Memory:
         if not send_descriptor(self._side, segment.descriptor):
             return False
         body = _BLOCK_SIZE.pack(segment.block_size)
-        self._queue(b"".join(pack(Frame(Kind.SEGMENT, segment.number, float(segment.size), "", body))))
+        self._outgoing.append(b"".join(pack(Frame(Kind.SEGMENT, segment.number, float(segment.size), "", body))))
         return True
 
     def _retire(self, number: int) -> None:
-        self._queue(b"".join(pack(Frame(Kind.SEGMENT, number))))
+        self._outgoing.append(b"".join(pack(Frame(Kind.SEGMENT, number))))
