@@ -13,7 +13,6 @@ from kourou.cli.terminal.output import print_text, tell
 from kourou.runtime.files.run_folder import TOKEN_FILE
 from kourou.runtime.metrics.families import Family
 from kourou.runtime.metrics.otel import MetricSender
-from kourou.runtime.model.records import NodeState
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.numbers import NodeCalls, families
 from kourou.runtime.monitoring.prometheus import CONTENT_TYPE, exposition
@@ -133,5 +132,5 @@ def _numbers(run: RemoteRun, sampler: Sampler) -> list[Family]:
 
 
 def _calls(run: RemoteRun, sample: RunSample) -> NodeCalls:
-    serving = [n.name for n in sample.status.nodes if n.endpoint and n.state in {NodeState.READY, NodeState.STOPPING}]
+    serving = [node.name for node in sample.status.nodes if node.serves]
     return run.ask_all(serving, ask_methods, _ANSWER_S)[0]

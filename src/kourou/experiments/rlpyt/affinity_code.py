@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -118,30 +117,11 @@ class AffinityCode:
 
     def encode(self) -> str:
         """The code, as rlpyt writes it: what has its usual value is left out."""
-        return "_".join(f"{int(value)}{word}" for word, value in self._fields_to_write())
-
-    def _fields_to_write(self) -> Iterator[tuple[str, int]]:
-        if self.run_slot is not None:
-            yield "slt", self.run_slot
-        yield "cpu", self.n_cpu_core
-        yield "gpu", self.n_gpu
-        written = {
-            "cxg": self.contexts_per_gpu > 1,
-            "gpr": self.gpu_per_run > 1,
-            "cpr": self.n_gpu == 0,
-            "cpw": self.cpu_per_worker > 1,
-            "hto": self.hyperthread_offset != self.n_cpu_core,
-            "skt": self.n_socket > 1,
-            "res": self.cpu_reserved > 0,
-            "ass": self.async_sample,
-            "sgr": self.sample_gpu_per_run > 0,
-            "oss": self.optim_sample_share_gpu,
-            "alt": self.alternating,
-            "saf": not self.set_affinity,
-        }
-        for word, is_written in written.items():
-            if is_written:
-                yield word, getattr(self, _FIELDS[word])
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        usual["hyperthread_offset"] = self.n_cpu_core
+        usual["cpu_per_run"] = self.cpu_per_run if self.n_gpu else None  # always written where it counts
+        values = ((word, getattr(self, field), usual[field]) for word, field in _FIELDS.items())
+        return "_".join(f"{int(value)}{word}" for word, value, default in values if value != default)
 
     @classmethod
     def decode(cls, code: str) -> AffinityCode:

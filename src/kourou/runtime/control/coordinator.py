@@ -205,9 +205,7 @@ class Coordinator:
         """Tell one node that it is to stop, and that nobody needs it any more, since somebody had it removed."""
         with self._lock:
             self._dismissed[name] = origin
-            for watcher in self._watchers.get(name, ()):
-                watcher.put(Release(removed=origin))
-            states = [state for owner, state in self._stop_states if owner == name]
+            states = self._tell(Release(removed=origin), name)
         for state in states:
             state.release(origin)
 
@@ -225,10 +223,8 @@ class Coordinator:
             if self._stop:
                 return
             self._stop = Stop(reason=reason)
-            for watcher in self._all_watchers():
-                watcher.put(self._stop)
-            states = list(self._stop_states)
-        for _, state in states:
+            states = self._tell(self._stop)
+        for state in states:
             state.set()
 
     def broadcast_release(self) -> None:
@@ -237,14 +233,16 @@ class Coordinator:
             if self._released:
                 return
             self._released = True
-            for watcher in self._all_watchers():
-                watcher.put(Release())
-            states = list(self._stop_states)
-        for _, state in states:
+            states = self._tell(Release())
+        for state in states:
             state.release()
 
-    def _all_watchers(self) -> list[Watcher]:
-        return [watcher for watchers in self._watchers.values() for watcher in watchers]
+    def _tell(self, event: Stop | Release, only: str | None = None) -> list[StopState]:
+        """Tell nodes of other processes; the states to set of those of this one. With the lock held."""
+        for watchers in self._watchers.values() if only is None else (self._watchers.get(only, ()),):
+            for watcher in watchers:
+                watcher.put(event)
+        return [state for name, state in self._stop_states if only in {None, name}]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

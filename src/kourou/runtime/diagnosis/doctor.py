@@ -26,7 +26,6 @@ from kourou.waits import is_users
 
 _ANSWER_S = 2.0  # a node that does not answer twice in that time is silent
 _BETWEEN_S = 0.5
-_SERVING = {NodeState.READY, NodeState.STOPPING}
 _STACKS_S = 1.5
 _MOST_STACKS = 8
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<name>\S+)')
@@ -112,7 +111,7 @@ def _look(
     places: bool = False,
 ) -> Snapshot:
     status = remote.status()
-    serving = [node.name for node in status.nodes if node.endpoint and node.state in _SERVING]
+    serving = [node.name for node in status.nodes if node.serves]
     reports, silent = remote.ask_all(serving, ask_report, _ANSWER_S)
     if silent_before is not None:
         silent = tuple(name for name in silent if name in silent_before)

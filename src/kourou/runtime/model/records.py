@@ -216,6 +216,11 @@ class NodeRecord:
         """True when the node has ended and will not be back."""
         return self.state.ended and not self.will_restart
 
+    @property
+    def serves(self) -> bool:
+        """True when it answers calls."""
+        return self.endpoint is not None and self.state in {NodeState.READY, NodeState.STOPPING}
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

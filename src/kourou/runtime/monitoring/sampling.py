@@ -19,7 +19,7 @@ from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.interpreter.stacks import STACK_LINE
 from kourou.runtime.metrics.reading import last_metrics
 from kourou.runtime.model.engines import known_engines
-from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.reports import NodeDetails, NodeReport
 from kourou.runtime.model.status import RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
@@ -170,8 +170,7 @@ class Sampler(ClosedAtExit):
         remote = self._reachable()
         if remote is None:
             return {}, ()
-        serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
-        attempts = {node.name: node.attempt for node in serving}
+        attempts = {node.name: node.attempt for node in nodes if node.serves}
         answers, silent = remote.ask_all(list(attempts), ask, _ANSWER_S)
         return {(name, attempts[name]): answer for name, answer in answers.items()}, silent
 

@@ -52,7 +52,7 @@ def record(run: RemoteRun, nodes: Iterable[NodeRecord], pause: Callable[[], None
         pause: returns when there is enough.
         at_most_s: so long it takes; then nodes end by themselves, once they had some time more.
     """
-    serving = [node for node in nodes if node.endpoint and node.state in {NodeState.READY, NodeState.STOPPING}]
+    serving = [node for node in nodes if node.serves]
     names = [node.name for node in serving]
     far = {node.name for node in serving if node.host not in {socket.gethostname(), "localhost"}}
     asked_ns = time.time_ns()

@@ -11,7 +11,7 @@ from typing import Any
 from kourou import errors
 from kourou.courier import Endpoint
 from kourou.runtime.context.context import Binding, binding_of
-from kourou.runtime.model.records import NodeRecord, NodeState
+from kourou.runtime.model.records import NodeRecord
 from kourou.waits import PATIENCE_S, Blocked, waits_in
 
 _log = logging.getLogger("kourou")
@@ -112,8 +112,4 @@ def _has_left(record: NodeRecord, endpoint: str) -> bool:
 
 
 def _known(record: NodeRecord) -> bool:
-    return (
-        record.gone
-        or bool(record.removed)
-        or (record.state in {NodeState.READY, NodeState.STOPPING} and record.endpoint is not None)
-    )
+    return record.gone or bool(record.removed) or record.serves
