@@ -20,30 +20,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import FrameType, TracebackType
 
-__all__ = [
-    "SYSTEM_EXIT_CODE",
-    "at_threading_shutdown",
-    "change_preparation_data",
-    "clear_async_exceptions",
-    "exit_when_uncaught",
-    "forget_exit_functions",
-    "frames_of_threads",
-    "future_fields",
-    "imported",
-    "interpreter_options",
-    "is_called_by_interpreter",
-    "overwrite_environment",
-    "reduce_by_attributes",
-    "renewed_in_children",
-    "run_exit_functions",
-    "set_async_exception",
-    "set_source",
-    "set_thread_start",
-    "stack_level_outside",
-    "start_unlisted_thread",
-    "variables_of",
-]
-
 
 # -- modules -------------------------------------------------------------------------------------------------------
 

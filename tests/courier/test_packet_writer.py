@@ -10,9 +10,10 @@ from kourou.courier.lanes.http2.control import PREFACE
 from kourou.courier.lanes.http2.packet_writer import PacketWriter
 from kourou.courier.lanes.http2.packets import PACKET_BYTES, PacketReader
 from kourou.courier.lanes.http2.server import Http2Service
+from kourou.courier.lanes.http2.tcp import TcpSocket
 
 
-class Pipe:
+class Pipe(TcpSocket):
     """Takes as much as it is told to, and nothing at all in between."""
 
     def __init__(self, portions):

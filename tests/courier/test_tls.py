@@ -21,6 +21,7 @@ from kourou.courier.core.protocol import SERVICE, TOKEN_KEY
 from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.grpc.frame_reader import FrameReader
 from kourou.courier.lanes.http2.packet_writer import PacketWriter
+from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.wire import codec
 from kourou.courier.wire.frames import Frame, Kind, pack
 from kourou.errors import ServerUnavailable
@@ -205,7 +206,7 @@ def test_what_openssl_has_in_memory_is_not_waited_for(segments, server, authorit
     channel.socket.close()
 
 
-class Wire:
+class Wire(TcpSocket):
     """Takes what is written."""
 
     def __init__(self):

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from kourou import errors
 from kourou.nodes.process_group import bind, torch_is_there
@@ -28,7 +28,7 @@ _OWN_MODULES = ("kourou.spmd.worker.main", "kourou.courier.wire.codec", "cloudpi
 _TORCH_MODULES = ("torch", "torch.distributed", "kourou.courier.wire.codec_torch")
 
 
-class WorkerEvents(Protocol):
+class WorkerEvents:
     """What a host tells of a run's workers; from a thread of its own, so each must return quickly."""
 
     def on_started(self, place: Place, pid: int) -> None:

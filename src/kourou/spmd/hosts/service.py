@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from kourou import errors
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.addresses import interface_of
@@ -19,7 +18,7 @@ from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.node_environment import NODE_VARIABLE, RUN_DIR_VARIABLE
-from kourou.spmd.hosts.local import LocalHost, WorkerSpec
+from kourou.spmd.hosts.local import LocalHost, WorkerEvents, WorkerSpec
 from kourou.spmd.worker import parcel
 
 
@@ -105,8 +104,8 @@ class HostService:
             state.close()
 
 
-class _Run:
-    """Implements :class:`kourou.spmd.hosts.local.WorkerEvents`: passes everything on."""
+class _Run(WorkerEvents):
+    """Passes on what workers do."""
 
     def __init__(self, name: str, send: Callable[..., None], outcomes: _OutcomeSender) -> None:
         self._name = name
@@ -132,17 +131,11 @@ class _Run:
         if self._scratch is not None:
             self._scratch.remove()
 
-    def on_metrics(self, kind: str, *message: Any) -> None:
-        """Never called: this is that host."""
-
     def on_started(self, place: Place, pid: int) -> None:
         self._send("started", self._name, place, pid)
 
     def on_line(self, place: Place, text: str, stream: str) -> None:
         self._send("line", self._name, place, text, stream)
-
-    def on_lost(self, hostname: str, error: errors.AgentFailedError) -> None:
-        """Never called: this is that host."""
 
     def on_exited(self, place: Place, end: ProcessExit, outcome_fd: int) -> None:
         if self.metrics is not None:

@@ -5,24 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from kourou.courier.lanes.http2.framing import Http2
 from kourou.courier.lanes.http2.packets import PACKET_BYTES, message_head, plain_message
+from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.wire.frames import Buffer
-
-
-class Sink(Protocol):
-    """A connection, as the writer sees it."""
-
-    def send(self, buffers: Sequence[Buffer]) -> int:
-        """Send without waiting; how many bytes were taken.
-
-        Raises:
-            BlockingIOError: none can be, at present.
-            OSError: the connection is gone.
-        """
-        ...
 
 
 class PacketWriter:
@@ -35,7 +22,7 @@ class PacketWriter:
             the other end would take what follows for the rest of a frame, or read what has changed meanwhile.
     """
 
-    def __init__(self, sock: Sink, http2: Http2) -> None:
+    def __init__(self, sock: TcpSocket, http2: Http2) -> None:
         self.queue: deque[Buffer] = deque()
         self.sent = 0
         self.torn = False
