@@ -41,24 +41,20 @@ class CustomIndex(Index):
         return self._size
 
     def insert(self, slots: Slots, priorities: Floats) -> None:
-        """Insert one by one."""
         for key, priority in zip(self._keys_of(slots).tolist(), priorities.tolist(), strict=True):
             self._selector.insert(key, priority)
         self._size += len(slots)
 
     def update(self, slots: Slots, priorities: Floats) -> None:
-        """Update one by one."""
         for key, priority in zip(self._keys_of(slots).tolist(), priorities.tolist(), strict=True):
             self._selector.update(key, priority)
 
     def delete(self, slots: Slots) -> None:
-        """Delete one by one."""
         for key in self._keys_of(slots).tolist():
             self._selector.delete(key)
         self._size -= len(slots)
 
     def sample(self, count: int) -> tuple[Slots, Floats]:
-        """Sample one by one."""
         drawn = [self._selector.sample() for _ in range(count)]
         slots = [self._slot_of(key) for key, _ in drawn]
         return np.array(slots, np.int64), np.array([probability for _, probability in drawn])

@@ -39,7 +39,6 @@ class SumTreeIndex(Index):
             raise ValueError(f"priority ** {self._exponent:g} is at most {_LARGEST:g}; too large: {priorities.max()}")
 
     def insert(self, slots: Slots, priorities: Floats) -> None:
-        """Give slots a weight."""
         self._all.insert(slots, priorities)
         top = int(slots.max())
         if top >= len(self._levels[0]):
@@ -47,11 +46,9 @@ class SumTreeIndex(Index):
         self._set(slots, self._weights(priorities))
 
     def update(self, slots: Slots, priorities: Floats) -> None:
-        """Change weights."""
         self._set(slots, self._weights(priorities))
 
     def delete(self, slots: Slots) -> None:
-        """Take weights away."""
         self._all.delete(slots)
         self._set(slots, np.zeros(len(slots)))
 

@@ -32,7 +32,6 @@ class TournamentIndex(Index):
         return self._size
 
     def insert(self, slots: Slots, priorities: Floats) -> None:
-        """Let slots take part."""
         top = int(slots.max())
         if top >= self._leaves:
             self._grow(top + 1)
@@ -48,7 +47,6 @@ class TournamentIndex(Index):
         self._play(slots)
 
     def delete(self, slots: Slots) -> None:
-        """Take slots out."""
         self._winners[self._leaves + slots] = _NOBODY
         self._size -= len(slots)
         self._play(slots)

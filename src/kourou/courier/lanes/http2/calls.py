@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Container, Iterator, Mapping
 
 from kourou.courier.lanes.http2 import hpack
@@ -34,44 +35,29 @@ _ENDED_WELL = hpack.encode(status_headers(0, ""))
 _TOO_LONG = 8  # a status of gRPC
 
 
+@dataclasses.dataclass(eq=False, slots=True)
 class IncomingCall:
-    """One call of a client.
+    """One call of a client."""
 
-    Attributes:
-        number: of its stream.
-        path: of the method.
-        window: bytes of the answer that may be sent now.
-        body: of the request, as far as it has come, until it is complete.
-        reader: of a request that is a stream.
-        ungranted: bytes of such a one that were received, and are not granted again.
-        unsent: of the answer, what has not been framed yet.
-        begun: the answer is under way.
-        trailers: what ends it.
-    """
-
-    __slots__ = (
-        "begun",
-        "body",
-        "is_complete",
-        "number",
-        "path",
-        "reader",
-        "trailers",
-        "ungranted",
-        "unsent",
-        "window",
-    )
-
-    def __init__(self, number: int, path: str, window: int, reader: MessageReader | None) -> None:
-        self.number = number
-        self.path = path
-        self.window = window
-        self.body = bytearray()
-        self.reader = reader
-        self.ungranted = 0
-        self.unsent = bytearray()
-        self.is_complete = self.begun = False
-        self.trailers: bytes | None = None
+    number: int
+    """Of its stream."""
+    path: str
+    """Of the method."""
+    window: int
+    """Bytes of the answer that may be sent now."""
+    reader: MessageReader | None
+    """Of a request that is a stream."""
+    body: bytearray = dataclasses.field(default_factory=bytearray)
+    """Of the request, as far as it has come, until it is complete."""
+    is_complete: bool = False
+    ungranted: int = 0
+    """Bytes of a stream that were received, and are not granted again."""
+    unsent: bytearray = dataclasses.field(default_factory=bytearray)
+    """Of the answer, what has not been framed yet."""
+    begun: bool = False
+    """The answer is under way."""
+    trailers: bytes | None = None
+    """What ends it."""
 
 
 class Http2Calls(Http2Control):
