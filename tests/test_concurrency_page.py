@@ -55,6 +55,16 @@ def test_every_thread_is_on_the_page() -> None:
     assert sorted(listed - found) == [], "these are no more"
 
 
+def test_threads_are_started_where_a_limit_of_the_system_becomes_an_error_of_its_own() -> None:
+    raw = [
+        (file.relative_to(SOURCE).as_posix(), started)
+        for file in SOURCE.rglob("*.py")
+        for started in re.findall(r"\w*(?:[tT]hread|[tT]imer|watcher)\.start\(\)", file.read_text(encoding="utf-8"))
+        if file != SOURCE / "threads.py" and "contracts" not in file.parts  # which tests run
+    ]
+    assert raw == [], "kourou.threads.start does so"
+
+
 def test_every_lock_is_on_the_page_with_its_kind() -> None:
     listed = {(name.strip("`"), kind) for name, kind, *_ in rows("Locks")}
     found = {(name, "gate" if name in GATES else kind) for name, kind in lock_order.locks().values()}

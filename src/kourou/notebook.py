@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from kourou import threads
 from kourou.cpython import imported
 
 _MOST_ROWS = 60
@@ -76,4 +77,4 @@ def show_live(value: object, make_html: Callable[[], str], ended: Callable[[], b
             shown.update(repr(value), make_html())
 
     if not ended():
-        threading.Thread(target=follow, name="kourou-notebook", daemon=True).start()
+        threads.start(threading.Thread(target=follow, name="kourou-notebook", daemon=True))

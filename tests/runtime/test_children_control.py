@@ -58,7 +58,7 @@ def test_one_that_could_not_start_its_thread_is_opened_when_it_can(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="new thread"):
+        with pytest.raises(RuntimeError, match="cannot start the thread kourou-"):
             server.open()
     assert asked(server) == ["actor/0"]
 

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from kourou import threads
 from kourou.courier.calling.connect_deadline import ConnectDeadline
 from kourou.courier.calling.connection import Connection
 from kourou.courier.calling.deferred import DeferredCalls
@@ -29,6 +30,7 @@ from kourou.errors import (
     CallCancelled,
     ConnectionLost,
     DeadlineExceeded,
+    LaunchError,
     NodeExited,
     ServerUnavailable,
     UsedAfterFork,
@@ -196,7 +198,10 @@ class Link:
         self._former = {former: at for former, at in self._former.items() if former.alive} | {connection: timer}
         if self._connection is connection:
             self._connection = None
-        timer.start()
+        try:
+            threads.start(timer)
+        except LaunchError:  # it cannot be waited for
+            connection.end()
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
         if _is_ending():

@@ -176,7 +176,7 @@ class Server:
             return asyncio.run_coroutine_threadsafe(function(*args), self._handlers.event_loop())
         future = self._pool.run(function, *args)
         if future.cancelled():
-            raise ServerOverloaded(f"{self._handlers.name} has {self._pool.queued} calls waiting")
+            raise ServerOverloaded(f"{self._handlers.name} {self._pool.refusal}")
         return future
 
     # -- life -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.context.context import NodeContext, enter_node, inherit_in_threads
 from kourou.runtime.graph.failure_policies import OnFailure, Restart
 from kourou.runtime.graph.node import Node
@@ -25,7 +25,7 @@ from kourou.runtime.model.records import Outcome
 from kourou.runtime.node_process.outcomes import ChildFailed, run_to_outcome
 from kourou.runtime.node_process.serving import serve
 from kourou.runtime.waiting.event_queue import next_of
-from kourou.shown import shown
+from kourou.shown import described, shown
 
 _POLL_S = 0.1  # under local_mt a thread hears of StopRequested between two waits of this length
 _END_S = 0.5  # for what is left of a colocation that ends: to hear of the stop, then once more to be interrupted
@@ -152,9 +152,13 @@ class _ChildThreads:
             StopRequested: the program stops, and the children had to be interrupted.
         """
         self._stop.register(lambda: self._ends.put(None))  # from then on, wait in short turns
-        threads = list(self._threads.values())
-        for thread in threads:
-            thread.start()
+        for node, thread in list(self._threads.items()):
+            try:
+                threads.start(thread)
+            except errors.LaunchError as error:  # that is the child's failure
+                refused = Outcome(kind="raised", code=1, exception=described(error))
+                self._report(node, refused)
+                self._ends.put((node, refused))
         interrupted = False
         try:
             try:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeAlias
 
-from kourou import courier
+from kourou import courier, threads
 from kourou.courier.wire import codec
 from kourou.courier.wire.buffer_pool import allocate
 from kourou.courier.wire.copying import fill
@@ -77,7 +77,7 @@ class Relay:
         server.bind("follow", lambda _, have: follow(self, have))
         server.start()
         self._thread = threading.Thread(target=self._run, name="kourou-weights-relay", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def close(self) -> None:
         """Follow no more, and let another process be the relay. Views stay valid."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,8 +13,10 @@ from kourou.cli.terminal.formats import duration, percent, rate, size
 from kourou.cli.terminal.rows import add_flexible_column, clean, most_urgent, one_line, plain_table
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunState
-from kourou.runtime.monitoring.sampling import RunSample
 from kourou.runtime.plan.launch_type import LaunchType
+
+if TYPE_CHECKING:
+    from kourou.runtime.monitoring.sampling import RunSample  # it would import all that asks a live run
 
 RUN_STYLES = {
     RunState.RUNNING: "bold green",

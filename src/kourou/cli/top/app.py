@@ -19,7 +19,7 @@ from textual.message import Message
 from textual.theme import BUILTIN_THEMES
 from textual.widgets import DataTable, Footer, Input, Static
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.cli.status.table import run_heading
 from kourou.cli.top.follow import Follower, Seen, Sight
 from kourou.cli.top.nodes import ORDERS, NodesTable, View
@@ -301,7 +301,7 @@ class TopApp(App[None]):
             else:
                 self._pass(done)
 
-        threading.Thread(target=work, name="kourou-top-ask", daemon=True).start()
+        threads.start(threading.Thread(target=work, name="kourou-top-ask", daemon=True))
 
     def _may_ask(self) -> bool:
         if not self._goes_on():

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis
 from kourou.runtime.metrics.reading import RowFollower
@@ -62,7 +62,7 @@ class Follower:
     def start(self) -> None:
         """Begin."""
         for thread in self._threads:
-            thread.start()
+            threads.start(thread)
 
     def close(self) -> None:
         """Look no more; one that waits for an answer of a node is left to it."""

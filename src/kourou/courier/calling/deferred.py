@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from kourou import threads
 from kourou.courier.calling.connect_deadline import ConnectDeadline
 from kourou.courier.calling.connection import Connection
 from kourou.courier.calling.reentrancy import Entered
@@ -38,7 +39,7 @@ class DeferredCalls:
         if self._sending.acquire(blocking=False):
             thread = threading.Thread(target=self._send_all, args=(connect,), name="kourou-connect", daemon=True)
             try:
-                thread.start()
+                threads.start(thread)
             except RuntimeError as error:  # the system has no more threads, or the interpreter is shutting down
                 why = f"no thread can be started to connect: {error}"
                 self._each(lambda: self._refuse_first(why))

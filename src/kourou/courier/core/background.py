@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from kourou import threads
+
 _log = logging.getLogger("kourou.courier")
 
 TICK_S = 2e-3  # between two ticks: how long work may wait
@@ -57,7 +59,7 @@ class BackgroundLoop:
                 return  # at the interpreter's end a new thread never gets to run, and whoever starts it waits for ever
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
-                thread.start()
+                threads.start(thread)
             except RuntimeError:  # the interpreter is shutting down, or there are no more threads at present
                 self._awake = False  # so that the next wake tries again
                 return

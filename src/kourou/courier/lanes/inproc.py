@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterable
 
+from kourou import threads
 from kourou.courier.calling.transport import NotSentError, Receiver, Transport
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.serving.call_info import Peer
@@ -41,7 +42,7 @@ class InprocListener:
             self._stopped = True
             transports, self._transports = self._transports, set()
         if self.dispatcher.leaves_unanswered:  # to find out why may be to wait until whoever calls this has ended
-            threading.Thread(target=_break, args=(transports,), name="kourou-inproc-end", daemon=True).start()
+            threads.start(threading.Thread(target=_break, args=(transports,), name="kourou-inproc-end", daemon=True))
         else:
             _break(transports)
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
+from kourou import threads
 from kourou.arguments import also_named
 from kourou.courier.serving.call_info import call_scope
 from kourou.courier.serving.reports import BatchReport
@@ -167,7 +168,7 @@ class _Batches:
 
     def _hire(self) -> None:
         try:
-            threading.Thread(target=self._work, name=f"kourou-batch-{self._name}", daemon=True).start()
+            threads.start(threading.Thread(target=self._work, name=f"kourou-batch-{self._name}", daemon=True))
             self._threads += 1
         except RuntimeError as error:  # the interpreter is shutting down, or the system has no more threads
             if not self._threads:

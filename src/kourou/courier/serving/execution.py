@@ -27,7 +27,7 @@ def enqueue(call: RunningCall) -> None:
         return
     handlers = call.caller.handlers
     if not handlers.pool.submit(functools.partial(_begin, call)):
-        call.fail(ServerOverloaded(f"{call.name}: {handlers.name} has {handlers.pool.queued} calls waiting"))
+        call.fail(ServerOverloaded(f"{call.name}: {handlers.name} {handlers.pool.refusal}"))
 
 
 def run_hidden(pool: WorkerPool) -> None:

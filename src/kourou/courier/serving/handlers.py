@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from kourou import threads
 from kourou.courier.serving.methods import MethodTable
 from kourou.courier.serving.workers import WorkerPool
 
@@ -45,7 +46,7 @@ class Handlers:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run, args=(self._loop,), name="kourou-asyncio", daemon=True).start()
+                threads.start(threading.Thread(target=_run, args=(self._loop,), name="kourou-asyncio", daemon=True))
             return self._loop
 
     def end_loop(self) -> None:

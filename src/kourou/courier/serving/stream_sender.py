@@ -93,8 +93,10 @@ class GeneratorSender(Flow):
             if not self._parked:
                 return
             self._parked = False
-        if not self._call.caller.handlers.pool.submit(self._advance):
-            self._call.fail(ServerOverloaded(f"{self._call.name}: no room to go on with the stream"))
+        handlers = self._call.caller.handlers
+        if not handlers.pool.submit(self._advance):
+            why = f"cannot go on with the stream: {handlers.name} {handlers.pool.refusal}"
+            self._call.fail(ServerOverloaded(f"{self._call.name}: {why}"))
 
     def _may_send(self) -> bool:
         """Whether the window is open; parks the stream when it is not."""

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeAlias
 
+from kourou import threads
+
 _log = logging.getLogger("kourou.courier")
 
 Task: TypeAlias = Callable[[], object]
@@ -64,6 +66,7 @@ class WorkerPool:
         self._idle: deque[_Worker] = deque()  # the last to sleep is woken first
         self._numbers = itertools.count(1)
         self._stopped = False
+        self._no_thread = ""  # why the last one that was wanted could not be started
 
     @property
     def queued(self) -> int:
@@ -75,8 +78,16 @@ class WorkerPool:
         """Whether tasks wait, and all slots are taken."""
         return bool(self._queue) and not self._slots
 
+    @property
+    def refusal(self) -> str:
+        """Why :meth:`submit` does not take a task, in words that go on from whose pool it is."""
+        return self._no_thread or f"has {self.queued} calls waiting"
+
     def submit(self, task: Task) -> bool:
-        """Run ``task`` as soon as a thread is free. False when the queue is full or the pool has stopped."""
+        """Run ``task`` as soon as a thread is free.
+
+        False when the queue is full, the pool has stopped, or there is no thread and none can be started.
+        """
         if self._stopped or len(self._queue) >= self._max_queue:
             return False
         self._queue.append(task)
@@ -161,9 +172,11 @@ class WorkerPool:
             worker = _Worker(task)
             name = f"{self._name}-{next(self._numbers)}"
             try:
-                threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
-            except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
+                threads.start(threading.Thread(target=self._work, args=(worker,), name=name, daemon=True))
+            except RuntimeError as error:  # the interpreter is shutting down, or the system has no more threads
+                self._no_thread = f"has no thread left for it: {error}"
                 return False
+            self._no_thread = ""
             return True
         worker.task = task
         worker.gate.release()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors
-from kourou.experiments.describe.sweepfile import load_sweep
 from kourou.experiments.journal.journal import JOURNAL_FILE, find_launcher, read_records
 from kourou.experiments.journal.run_records import RunRecord, RunState, progress_of, without_launcher
 from kourou.runtime.files.run_folder import runs_dir
@@ -64,6 +63,8 @@ def find_sweep(folder: str | os.PathLike[str]) -> Path:
     """
     top = Path(folder)
     if top.is_file():
+        from kourou.experiments.describe.sweepfile import load_sweep  # noqa: PLC0415 - folders need none of it
+
         top = load_sweep(top).folder
     if (top / JOURNAL_FILE).exists():
         return top.absolute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import selectors
 import signal
@@ -12,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kourou import cpython
+from kourou import cpython, errors, threads
 from kourou.closing import ClosedAtExit
 from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
+from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
@@ -71,25 +73,28 @@ class ForkSupervisor(ClosedAtExit):
 
     def start(self, spec: ProcessSpec, attempt: int, boot: Mapping[str, Any]) -> None:
         """See :meth:`kourou.runtime.process.supervisor.Supervisor.start`. It forks in the calling thread."""
-        output = OutputPipes(("stdout", "stderr"), lambda line, stream: self._events.on_line(spec.name, line, stream))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads: why_not_fork has looked
-            pid = os.fork()
-        if pid == 0:
-            _run_child(spec, boot, parent, dict(zip((1, 2), output.write_ends, strict=True)))
-        for write_end in output.write_ends:
-            os.close(write_end)
+        try:
+            output = OutputPipes(("stdout", "stderr"), functools.partial(self._tell, spec.name))
+            pid = _fork(spec, boot, output)
+        except OSError as error:
+            self._events.on_exited(spec.name, attempt, ProcessExit.not_started(with_remedy(error)))
+            return
         with self._lock:
             self._pids[spec.name] = pid
         self._events.on_started(spec.name, attempt, pid)
         watcher = threading.Thread(
             target=self._watch, args=(spec.name, attempt, pid, output), name=f"kourou-fork-{spec.name}", daemon=True
         )
+        try:
+            threads.start(watcher)
+        except errors.LaunchError as error:  # nobody would read what it prints
+            self.signal(spec.name, signal.SIGKILL)
+            self._watch(spec.name, attempt, pid, output, f"could not start: {error}")
+            return
         self._watchers.append(watcher)
-        watcher.start()
+
+    def _tell(self, name: str, line: str, stream: str) -> None:
+        self._events.on_line(name, line, stream)
 
     def signal(self, name: str, number: int) -> None:
         """See :meth:`kourou.runtime.process.supervisor.Supervisor.signal`."""
@@ -97,15 +102,41 @@ class ForkSupervisor(ClosedAtExit):
             if name in self._pids:
                 process_table.signal_all(process_table.ProcessTable().members(self._pids[name]), number)
 
-    def _watch(self, name: str, attempt: int, pid: int, output: OutputPipes) -> None:
+    def _watch(self, name: str, attempt: int, pid: int, output: OutputPipes, cause: str = "") -> None:
         _read(pid, output)
         with self._lock:
             _, status = os.waitpid(pid, 0)
             del self._pids[name]
         code = os.waitstatus_to_exitcode(status)
         killed, lines = code < 0, tuple(output.last_lines)
-        ending = ProcessExit(code=None if killed else code, signal=-code if killed else None, last_lines=lines)
+        number = -code if killed else None
+        ending = ProcessExit(code=None if killed else code, signal=number, last_lines=lines, cause=cause)
         self._events.on_exited(name, attempt, ending)
+
+
+def _fork(spec: ProcessSpec, boot: Mapping[str, Any], output: OutputPipes) -> int:
+    """Fork this process for a run; the child's pid.
+
+    Raises:
+        OSError: it cannot be forked; the pipes are closed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads: why_not_fork has looked
+            pid = os.fork()
+        if pid == 0:
+            _run_child(spec, boot, parent, dict(zip((1, 2), output.write_ends, strict=True)))
+    except OSError:
+        for read_end in output.read_ends:
+            output.close(read_end)
+        raise
+    finally:
+        for write_end in output.write_ends:
+            os.close(write_end)
+    return pid
 
 
 def _read(pid: int, output: OutputPipes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kourou import cpython
+from kourou import cpython, errors, threads
 from kourou.closing import ClosedAtExit
 from kourou.experiments.sweep.run_process import read_payload
 from kourou.runtime.interpreter.thread_interrupts import Interruptible
@@ -48,7 +48,11 @@ class ThreadSupervisor(ClosedAtExit):
         arguments = (spec.name, attempt, work, Path(boot["payload_file"]), boot["payload_sha256"])
         thread = threading.Thread(target=self._run, args=arguments, name=f"kourou-{spec.name}", daemon=True)
         self._threads[spec.name] = thread
-        thread.start()
+        try:
+            threads.start(thread)
+        except errors.LaunchError as error:
+            del self._threads[spec.name]
+            self._events.on_exited(spec.name, attempt, ProcessExit.not_started(str(error)))
 
     def signal(self, name: str, number: int) -> None:
         """See :meth:`kourou.runtime.process.supervisor.Supervisor.signal`."""

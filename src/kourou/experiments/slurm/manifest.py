@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kourou import threads
 from kourou.experiments.journal.journal import Journal, declare, try_lock
 from kourou.experiments.journal.requests import take_requests
 from kourou.experiments.journal.run_folder import EXIT_FILE, own_folder, read_json, write_json, write_whole
@@ -92,12 +93,12 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, near_limit: HeldSig
     before = journal.records[run.run_id]
     journal.records[run.run_id] = dataclasses.replace(before, attempt=attempt - 1)
     launch_id = new_launch_id(manifest.folder)
-    threads = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
+    cpus = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     scheduler = Scheduler(
         manifest.folder,
         journal,
         [run],
-        SlotPool([Slot(index=0, threads=threads)]),
+        SlotPool([Slot(index=0, threads=cpus)]),
         manifest.options,
         launch_id=launch_id,
         provenance=lambda: _provenance(launch_id),
@@ -109,7 +110,8 @@ def _run(manifest: Manifest, run: PreparedRun, attempt: int, near_limit: HeldSig
     near_limit.deliver_to(lambda: scheduler.checkpoint(number, wait_s))
     if slurm.template is not None:
         told = (run.folder, lambda: scheduler.checkpoint(number, wait_s))
-        threading.Thread(target=_await_checkpoint_request, args=told, name="kourou-checkpoint", daemon=True).start()
+        waiting = threading.Thread(target=_await_checkpoint_request, args=told, name="kourou-checkpoint", daemon=True)
+        threads.start(waiting)
     scheduler.run()
     record = journal.records[run.run_id]
     if run.run_id in scheduler.checkpointed:  # from a template, whoever runs that requeues it

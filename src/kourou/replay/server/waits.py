@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kourou import threads
 from kourou.courier import current_call
 from kourou.errors import CallCancelled, DeadlineExceeded, RpcError
 from kourou.replay.table.completion import Completion
@@ -83,7 +84,7 @@ class MaintenanceThread:
         self._order = itertools.count()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="kourou-replay-maintenance", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def call_at(self, deadline: float, action: Callable[[], object]) -> None:
         """Run ``action`` at that time of ``time.monotonic()``, or soon after."""

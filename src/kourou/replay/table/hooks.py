@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Sequence
 
+from kourou import threads
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
 from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.table.item_columns import ItemArrays
@@ -100,7 +101,7 @@ class Hooks:
         try:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name=f"kourou-hooks-{self._table}", daemon=True)
-                thread.start()
+                threads.start(thread)
                 self._thread = thread
             self._queue.put_nowait((what, event))
         except (queue.Full, RuntimeError) as error:  # RuntimeError: the system lets no thread be started

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.context import context
 from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.model.records import NodeRecord
@@ -158,7 +158,7 @@ class ChildServer:
                     listener = Listener(self._address, "AF_UNIX", backlog=64)
                     thread = threading.Thread(target=self._serve, args=(listener,), name="kourou-children", daemon=True)
                     try:
-                        thread.start()
+                        threads.start(thread)
                     except BaseException:
                         listener.close()
                         raise
@@ -185,7 +185,9 @@ class ChildServer:
                 time.sleep(_LONGEST_PAUSE_S)
                 continue
             try:
-                threading.Thread(target=self._answer, args=(connection,), name="kourou-child", daemon=True).start()
+                threads.start(
+                    threading.Thread(target=self._answer, args=(connection,), name="kourou-child", daemon=True)
+                )
             except RuntimeError:  # too many threads: who asks hears that nobody answers
                 connection.close()
         with contextlib.suppress(OSError):  # its folder may be gone
@@ -231,7 +233,7 @@ def _belong(bindings: list[tuple[str, _AskParent, str, bytes | None, str]], node
         if node is None:
             continue
         stop = StopState(control.request_stop)
-        threading.Thread(target=_follow, args=(control, stop), name="kourou-stop", daemon=True).start()
+        threads.start(threading.Thread(target=_follow, args=(control, stop), name="kourou-stop", daemon=True))
         context.set_process_node(
             context.NodeContext(
                 **node,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.control import messages
@@ -65,12 +65,14 @@ class CoordinatorClient(ControlPlane):
         self._lost = threading.Event()
         self._attached = threading.Event()
         self._stream: Events | None = None
+        self._listener = threading.Thread(target=self._listen, name="kourou-events", daemon=True)
 
     def attach(self) -> None:
         """Say that this node is there, and listen from now on.
 
         Raises:
             ServerUnavailable: the coordinator does not answer.
+            LaunchError: there is no thread to listen; how the node ended can be said nevertheless.
         """
         silent = f"{self._name}: the coordinator did not answer within {_ATTACH_S:g} s"
         try:
@@ -78,7 +80,7 @@ class CoordinatorClient(ControlPlane):
             self._stream = self._stub.attach(words, _ATTACH_S)
         except errors.ServerUnavailable as error:
             raise errors.ServerUnavailable(f"{silent}: {error}") from None
-        threading.Thread(target=self._listen, args=(self._stream,), name="kourou-events", daemon=True).start()
+        threads.start(self._listener)
         while not self._attached.wait(_ATTACH_S):
             if not self._lost.is_set() and self._stub.is_listening():
                 continue  # the kernel answers for a process that is suspended
@@ -131,6 +133,8 @@ class CoordinatorClient(ControlPlane):
             with contextlib.suppress(errors.KourouError):  # it is gone, or this is a child of fork
                 self._stub.check_process()
                 self._stream.end()
+                if self._listener.ident is None:  # it could not be started
+                    self._listen()
                 while not self._lost.wait(_TAKEN_S) and self._stub.is_listening():
                     self._say_suspended("its last words")
             self._stream.cancel()
@@ -171,8 +175,9 @@ class CoordinatorClient(ControlPlane):
             f"kourou: {self._name} waits for its launcher to take {what}: is it suspended?", file=sys.stderr
         )
 
-    def _listen(self, stream: Events) -> None:
-        for message in stream:
+    def _listen(self) -> None:
+        assert self._stream is not None  # noqa: S101 - set before
+        for message in self._stream:
             event = messages.event_from_proto(message)
             if isinstance(event, NodeRecord):
                 self._directory.put(event)

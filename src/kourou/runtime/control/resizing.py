@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.courier.wire import codec
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.model.resize import Resize
@@ -78,7 +78,11 @@ class Resizes:
         future = self._asked.get(request.id)
         if future is None:
             future = self._asked[request.id] = Future()
-            threading.Thread(target=self._run, args=(request, future), name="kourou-resizing", daemon=True).start()
+            work = threading.Thread(target=self._run, args=(request, future), name="kourou-resizing", daemon=True)
+            try:
+                threads.start(work)
+            except errors.LaunchError as refusal:
+                future.set_exception(refusal)
         if not future.done():
             return pb.ResizeReply()
         self._told[request.id] = None

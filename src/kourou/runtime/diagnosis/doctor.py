@@ -22,6 +22,7 @@ from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import is_far, stacks_of
 from kourou.runtime.node_process.metering import ask_report
+from kourou.threads import starting
 from kourou.waits import is_users
 
 _ANSWER_S = 2.0  # a node that does not answer twice in that time is silent
@@ -147,7 +148,7 @@ def _places(
             frames[name] = _frames(stacks_of(remote, name, by_name, _STACKS_S), name)
 
     if wanted:
-        with ThreadPoolExecutor(len(wanted), "kourou-stacks") as pool:
+        with starting("kourou-stacks"), ThreadPoolExecutor(len(wanted), "kourou-stacks") as pool:
             list(pool.map(ask, wanted))
     places = {name: place for name, mine in frames.items() if (place := _users(mine))}
     calling = (name for name, mine in frames.items() if any(one["file"].endswith(_IN_CALL) for one in mine))

@@ -8,6 +8,8 @@ import os
 import select
 import sys
 
+from kourou.threads import too_many
+
 if sys.platform != "win32":
     import resource
 
@@ -44,7 +46,7 @@ def with_remedy(error: OSError) -> str:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         return f"{error}; this process may have {soft} at once, and `ulimit -n` allows up to {hard}"
     if error.errno == errno.EAGAIN:
-        return f"{error}; this user may have no more processes and threads: see `ulimit -u`, and pids.max of the cgroup"
+        return f"{error}; {too_many()}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"{error}; the disk may be full"
     return str(error)

@@ -18,6 +18,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from kourou import threads
+
 _log = logging.getLogger("kourou")
 
 _MOST_CHARACTERS = 1 << 23  # that wait
@@ -49,7 +51,7 @@ class NonBlockingStream:
         self._changed = threading.Condition()  # of an RLock: a finaliser may print in the middle of a print
         self._process = os.getpid()
         self._thread = threading.Thread(target=self._pass_on, name="kourou-output", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def write(self, text: str) -> int:
         """Let the text be written, or drop it where too much waits already."""

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from kourou import threads
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def post(self, function: Callable[[], object]) -> None:
         """Have something called there, soon and in order; returns at once. Once it is closed, nothing is."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kourou import threads
 from kourou.runtime.files.descriptors import is_readable
 from kourou.runtime.host_agent.session import Session
 
@@ -46,7 +47,7 @@ class Wire:
         self.run_id = ""
         """See AgentWire of the program's agent."""
         self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def watch_room(self, on_full: Callable[[bool], None]) -> None:
         """Have somebody told when much waits to be written, and when there is room again: see :class:`Session`."""

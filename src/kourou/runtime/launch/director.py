@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from kourou import threads
 from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
@@ -57,7 +58,7 @@ class ExitCallbacks:
         self._records: queue.SimpleQueue[ExitRecord | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="kourou-on-node-exit", daemon=True)
         if callback is not None:
-            self._thread.start()
+            threads.start(self._thread)
 
     def put(self, record: ExitRecord) -> None:
         """A node has ended."""
@@ -127,7 +128,7 @@ class Director(LauncherEvents):
         self._thread = threading.Thread(
             target=self._direct, args=(machine, launcher), name="kourou-director", daemon=True
         )
-        self._thread.start()
+        threads.start(self._thread)
 
     def on_placed(self, name: str, attempt: int, host: str) -> None:
         self._events.put(Placed(name=name, attempt=attempt, host=host))

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.context import context
 from kourou.runtime.interpreter.startup import print_failure
 from kourou.runtime.interpreter.thread_interrupts import Interruptible, forget_interrupt, interrupt_thread
@@ -64,7 +64,13 @@ class ThreadLauncher(Launcher):
         with self._lock:
             self._running[name] = work, attempt
         self._events.on_started(name, attempt, os.getpid())
-        thread.start()
+        try:
+            threads.start(thread)
+        except errors.LaunchError as error:
+            with self._lock:
+                del self._running[name]
+            self._events.on_line(name, f"kourou: {error}", "stderr")
+            self._events.on_exited(name, attempt, ProcessExit.not_started(str(error)))
 
     def signal(self, name: str, number: int) -> None:
         """Raise StopRequested in the node's thread, as soon as it runs Python code again, or give it up (SIGKILL)."""

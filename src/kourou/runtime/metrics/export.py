@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kourou import threads
 from kourou.runtime.metrics.exporters import EXPORTERS, Exporter
 from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import CONFIG, IMAGE, numbers_of, warn
@@ -86,7 +87,7 @@ class ExportThread:
         self._make = functools.partial(Export, folder, names, run=run, program=program)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="kourou-export", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def close(self) -> None:
         """Hand on the rest; what takes too long is left."""

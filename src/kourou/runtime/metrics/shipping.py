@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kourou import threads
 from kourou.runtime.metrics.images import IMAGES
 from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import IMAGE, warn
@@ -33,7 +34,7 @@ class RowSender:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="kourou-metrics", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def pause(self, paused: bool) -> None:  # noqa: FBT001 - see Service.pause_output
         """Send nothing for now, since much waits to be sent; or go on."""

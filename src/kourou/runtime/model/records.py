@@ -119,6 +119,10 @@ class Outcome:
         return self.kind in {"finished", "stopped"}
 
 
+NOT_STARTED = 127
+"""Exit code of what could not be started, as shells have it."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessExit:
     """How the operating system saw a process (or kourou a thread) end."""
@@ -130,6 +134,11 @@ class ProcessExit:
     """The end of its output."""
     cause: str = ""
     """Why, in words, where its supervisor knows better: it killed the process, lost it, or could not start it."""
+
+    @classmethod
+    def not_started(cls, reason: str) -> ProcessExit:
+        """Of a process, or a thread, that there is not, since it could not be started."""
+        return cls(code=NOT_STARTED, last_lines=(reason,), cause=f"could not start: {reason}")
 
     def __post_init__(self) -> None:
         _cut(self, "cause")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from kourou import courier, errors
+from kourou import courier, errors, threads
 from kourou.closing import ClosedAtExit
 from kourou.courier import Client
 from kourou.proto.v1 import coordinator_pb2 as pb
@@ -134,7 +134,7 @@ class RemoteRun(ClosedAtExit, ControlPlane):
                 pass
 
         if names:
-            with ThreadPoolExecutor(min(_AT_ONCE, len(names)), "kourou-ask") as pool:
+            with threads.starting("kourou-ask"), ThreadPoolExecutor(min(_AT_ONCE, len(names)), "kourou-ask") as pool:
                 list(pool.map(ask, names))
         return answers, tuple(silent)
 

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.checkpoint_files import CheckpointFolder, facts_of
 from kourou.runtime.context.context import NodeContext, enter_node
 from kourou.runtime.files.run_folder import node_checkpoints
@@ -75,7 +75,7 @@ class Keeper:
     def __enter__(self) -> Keeper:  # noqa: PYI034 - typing has Self from Python 3.11 on
         with shielded():
             self._watching.enter_context(self._context.stop.watched_by(self._wake.set))
-            self._thread.start()
+            threads.start(self._thread)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:

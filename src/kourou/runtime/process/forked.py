@@ -11,12 +11,10 @@ import sys
 import time
 from typing import Any, NoReturn
 
+from kourou.runtime.model.records import NOT_STARTED
 from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.preload import Setting, reseed, with_settings
-
-NOT_STARTED = 127
-"""Exit code of what could not be started, as shells have it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

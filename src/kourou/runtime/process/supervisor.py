@@ -22,15 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.closing import ClosedAtExit
 from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.process import ProcessSpec
-from kourou.runtime.model.records import FOR_IT_ALONE, ProcessExit
+from kourou.runtime.model.records import FOR_IT_ALONE, NOT_STARTED, ProcessExit
 from kourou.runtime.node_environment import complete
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import process_table
-from kourou.runtime.process.forked import NOT_STARTED
 from kourou.runtime.process.memory_limit import MemoryLimits
 from kourou.runtime.process.outputs import Outputs
 from kourou.runtime.process.preload import NODES, Preload
@@ -99,7 +98,7 @@ class Supervisor(ClosedAtExit):
         self._memory = MemoryLimits()
         self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def start_ahead(self) -> None:
         """Start what plain nodes are forked from, though it is not known yet whose they will be."""
@@ -228,7 +227,8 @@ class Supervisor(ClosedAtExit):
             zygote = self._zygote_for(spec, start.env)
         except OSError as error:
             start.cancel()
-            self._fail_start(spec.name, attempt, f"cannot run {spec.interpreter or sys.executable}: {error}")
+            interpreter = spec.interpreter or sys.executable
+            self._fail_start(spec.name, attempt, f"cannot run {interpreter}: {with_remedy(error)}")
             return
         if news := self._zygotes.take_news():
             self.events.on_line(spec.name, f"kourou: {news}", "stderr")
@@ -276,9 +276,7 @@ class Supervisor(ClosedAtExit):
 
     def _fail_start(self, name: str, attempt: int, reason: str) -> None:
         self.events.on_line(name, f"kourou: {reason}", "stderr")
-        self.events.on_exited(
-            name, attempt, ProcessExit(code=NOT_STARTED, last_lines=(reason,), cause=f"could not start: {reason}")
-        )
+        self.events.on_exited(name, attempt, ProcessExit.not_started(reason))
 
     def _zygote_for(self, spec: ProcessSpec, env: Mapping[str, str]) -> ZygoteProcess:
         zygote = self._zygotes.find(spec, env)

@@ -6,6 +6,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from kourou import threads
+
 
 class HeldSignal:
     """Takes a signal from now on. It is for the main thread, and for a process that does nothing else with the signal.
@@ -37,7 +39,7 @@ class HeldSignal:
         assert main is not None  # noqa: S101 - it runs
         timer = threading.Timer(delay_s, signal.pthread_kill, (main, self._number))
         timer.daemon = True
-        timer.start()
+        threads.start(timer)
 
     def _on(self) -> None:
         self.came = True

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kourou import errors, threads
 from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.shown import shown
 
@@ -66,7 +67,11 @@ class StopState:
         for branch in branches:
             branch.set()
         if handlers:
-            threading.Thread(target=_call_handlers, args=(handlers,), name="kourou-stop", daemon=True).start()
+            calling = threading.Thread(target=_call_handlers, args=(handlers,), name="kourou-stop", daemon=True)
+            try:
+                threads.start(calling)
+            except errors.LaunchError:
+                _call_handlers(handlers)
 
     def begin(self) -> None:
         """From now on the node does what it is there for, or looks whether the program stops: it has time to end.

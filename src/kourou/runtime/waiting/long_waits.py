@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from kourou import errors, threads
 from kourou.runtime.files import nonblocking_stream
 from kourou.waits import PATIENCE_S
 
@@ -15,9 +16,11 @@ def warn_if_long(message: str, *args: object) -> Iterator[None]:
     """Log a warning if the body takes longer than PATIENCE_S."""
     timer = threading.Timer(PATIENCE_S, nonblocking_stream.warn, (message, *args))
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(errors.LaunchError):  # then nothing is said
+        threads.start(timer)
     try:
         yield
     finally:
         timer.cancel()
-        timer.join()
+        if timer.ident is not None:
+            timer.join()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from kourou import threads
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Place
 from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.addresses import interface_of
@@ -158,7 +159,7 @@ class _OutcomeSender:
         self._wire = wire
         self._queue: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="kourou-outcomes", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def put(self, outcome: _Outcome) -> None:
         """Tell of an end, with the outcome in a parcel that is closed afterwards."""

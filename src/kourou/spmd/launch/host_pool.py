@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.courier.wire import codec
 from kourou.runtime.context.context import current_node
 from kourou.runtime.launchers.ssh.connection import SshOptions
@@ -61,7 +61,7 @@ class HostPool:
             raise
         try:
             with self._lock:  # whoever closes the pool joins it, and the thread takes itself out
-                submission.thread.start()
+                threads.start(submission.thread)
                 self._submissions.add(submission)
         except RuntimeError:  # there is no thread to be had
             os.close(written)
@@ -113,7 +113,7 @@ class HostPool:
             self.close()
             return
         try:
-            threading.Thread(target=self.close, name="kourou-spmd-close").start()
+            threads.start(threading.Thread(target=self.close, name="kourou-spmd-close"))
         except RuntimeError:  # the interpreter is ending: nobody else is about to use it
             self.close()
 
@@ -196,7 +196,8 @@ class HostPool:
 def _connect_all(keys: Sequence[tuple[str, Way]]) -> dict[tuple[str, Way], RemoteHost]:
     """Connect to hosts, to all of them at once: copying files there may take long."""
     abandoned = threading.Event()
-    with futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-connect") as pool:
+    connecting_at_once = futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-connect")
+    with threads.starting("kourou-connect"), connecting_at_once as pool:
         connecting = {key: pool.submit(_connect, *key, abandoned) for key in keys}
         try:
             return {key: future.result() for key, future in connecting.items()}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.courier.wire import codec, failures
 from kourou.nodes.process_group import Backend, grouped, reach_store, serve_store, torch_is_there
 from kourou.nodes.ranks import Place, Rendezvous
@@ -98,5 +98,6 @@ def _finish_within_grace() -> None:
     """End this process in an orderly way, but do not let threads or atexit handlers hold the failure back."""
     timer = threading.Timer(_FAILED_GRACE_S, os._exit, (1,))
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(errors.LaunchError):
+        threads.start(timer)
     startup.finish()

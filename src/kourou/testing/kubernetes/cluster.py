@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kourou import threads
 from kourou.runtime.node_environment import matching_variables
 from kourou.testing.kubernetes import kubectl
 from kourou.testing.kubernetes.controllers import Controllers
@@ -98,7 +99,7 @@ class FakeCluster:
         command.write_text(text.replace("\\\\n", "\\n"), encoding="utf-8")
         command.chmod(0o755)
         self._thread = threading.Thread(target=self._serve, name="kourou-fake-cluster")
-        self._thread.start()
+        threads.start(self._thread)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from kourou import threads
 from kourou.courier.lanes.http2.control import ACK, PREFACE, FrameType
 from kourou.courier.lanes.http2.tcp import TcpSocket
 from kourou.courier.lanes.loop.quota import ConnectionQuota
@@ -93,7 +94,7 @@ class Relays:
             return False
         self._thread = threading.Thread(target=self._run, args=(wakeup_r,), name="kourou-grpc-relay", daemon=True)
         try:
-            self._thread.start()
+            threads.start(self._thread)
         except RuntimeError:
             wakeup_r.close()
             wakeup_w.close()

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from kourou import threads
 from kourou.courier.core.background import TICK_S, BackgroundLoop
 from kourou.courier.lanes.busy_wait import BusyWait
 from kourou.courier.lanes.loop.acceptor import Acceptor, ConnectionFactory, ServedConnection
@@ -110,7 +111,7 @@ class EventLoop:
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._run, args=(self._generation,), name="kourou-event-loop", daemon=True)
-        thread.start()
+        threads.start(thread)
         self._thread = thread
 
     def _replace_thread(self) -> None:

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kourou import threads
 from kourou.runtime.host_agent.dialling import NAME_VARIABLE
 
 _TICK_S = 0.25
@@ -95,7 +96,7 @@ class _Lines:
         self._lines: queue.Queue[bytes] = queue.Queue()
         self.grace_s = 0.0
         self.ended = False
-        threading.Thread(target=self._read, name="kourou-ray-driver", daemon=True).start()
+        threads.start(threading.Thread(target=self._read, name="kourou-ray-driver", daemon=True))
 
     def _read(self) -> None:
         for line in sys.stdin.buffer:

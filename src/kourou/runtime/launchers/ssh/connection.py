@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.host_agent.liveness import HEARTBEATS, agents_patience_s, heartbeat_s
 from kourou.runtime.host_agent.pipe_wire import Wire
 from kourou.runtime.host_agent.session import UNREADABLE
@@ -110,7 +110,7 @@ class SshAgent:
             self.send, self.send_first, self.send_late = wire.send, wire.send_first, wire.send_late
             self.send_bulk = wire.send_bulk
             self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
-            self._thread.start()
+            threads.start(self._thread)
             undo.pop_all()
 
     @property

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.host_agent.dial_order import ENTRY
 from kourou.runtime.launchers.hosts.host import RemoteHost
 from kourou.runtime.launchers.hosts.transport import Closable, Reach, Transport, TransportEvents
@@ -49,7 +49,7 @@ class SshTransport(Transport):
         self._closed = False
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._connect, name=f"kourou-host-{name}", daemon=True)
-        self._thread.start()
+        threads.start(self._thread)
 
     def send(self, *message: Any) -> None:
         self._pass("send", message)
@@ -103,10 +103,10 @@ class SshTransport(Transport):
 
 def close_all(hosts: Collection[Closable]) -> None:
     """Close hosts side by side: one whose link is cut takes seconds."""
-    threads = [threading.Thread(target=host.close, name=f"kourou-close-{host.name}") for host in hosts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    closing = [threading.Thread(target=host.close, name=f"kourou-close-{host.name}") for host in hosts]
+    for thread in closing:
+        threads.start(thread)
+    for thread in closing:
         thread.join()
 
 
