@@ -12,7 +12,7 @@ from optional import psutil
 
 __all__ = ["WAIT_S", "alive", "all_gone", "closed_by_peer", "complaints", "marked", "until"]
 
-WAIT_S = 40.0
+WAIT_S = 100.0
 """Seconds that anything may take on a busy machine; less than a test's time-out, which does not say what is missing."""
 
 

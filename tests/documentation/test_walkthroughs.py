@@ -61,7 +61,6 @@ WHOLE = [
 ]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("block", WHOLE)
 def test_a_block_that_begins_with_its_imports_runs(block: Block, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(block.text)
@@ -69,17 +68,14 @@ def test_a_block_that_begins_with_its_imports_runs(block: Block, tmp_path: Path)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(120)
 def test_the_page_on_checkpoints(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "checkpoints.md")
 
 
-@pytest.mark.timeout(120)
 def test_the_quickstart(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "quickstart.md")
 
 
-@pytest.mark.timeout(120)
 def test_the_tutorial_up_to_its_sweep(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "tutorial.md", without=("python", "kourou sweep"))
 

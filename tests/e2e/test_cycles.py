@@ -10,10 +10,9 @@ import kourou as lp
 from kourou import courier
 from leaks import Snapshot
 from optional import pytest
-from polling import marked
+from polling import WAIT_S, marked
 
 FEW, MANY = 5, 60  # a leak of one thing a cycle shows in both; the rest needs time
-WAIT_S = 60.0
 QUICK = lp.StopTimeline(ask_s=20.0)
 SETTLE_S = 5.0
 
@@ -47,7 +46,6 @@ def _cycle(launch_type: str) -> None:
     assert run.failures == ()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("cycles", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
 def test_cycles_leave_nothing_behind(launch_type, cycles, runs_dir, tmp_path_factory, monkeypatch):
@@ -68,7 +66,6 @@ def test_cycles_leave_nothing_behind(launch_type, cycles, runs_dir, tmp_path_fac
     assert not list(temporary.glob("kourou-*/*"))
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("workers", [12, pytest.param(64, marks=pytest.mark.soak)])
 def test_many_workers_start_answer_and_stop(workers, runs_dir):
     # Given a program of many processes that all call one server.

@@ -16,12 +16,11 @@ from kourou.runtime.launch.run import Run
 from kourou.runtime.plan import addition
 from kourou.testing.engines import LocalHosts
 from optional import pytest
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 LAUNCH_TYPES = ["local_mt", "local_mp"]
-WAIT_S = 20.0
 QUICK = lp.StopTimeline(ask_s=0.3, interrupt_s=0.3, terminate_s=0.3)
 
 

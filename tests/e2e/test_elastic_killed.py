@@ -11,11 +11,10 @@ from pathlib import Path
 import kourou as lp
 from e2e.launching import Script
 from optional import psutil, pytest
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WAIT_S = 30.0
 ROUNDS = [1, pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
 
 

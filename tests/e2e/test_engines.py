@@ -23,7 +23,7 @@ from kourou.testing.engines import LocalEngine, LocalHosts
 from optional import pytest
 from polling import WAIT_S, until
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("no_leaks")]
 
 
 @pytest.mark.parametrize("check", ENGINE_CHECKS)

@@ -15,7 +15,7 @@ import pytest
 from kourou.runtime.metrics.reading import read_config, read_metrics
 from polling import complaints
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("no_leaks")]
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 110.0  # alone each takes a second or, where something is learnt, five; ten times that on a busy machine

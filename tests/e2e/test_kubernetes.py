@@ -27,7 +27,7 @@ from manifests import check_manifest
 from optional import pytest
 from polling import until
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.usefixtures("no_leaks")]
 
 WITHIN_S = 60.0
 TESTS = Path(__file__).parents[1]

@@ -139,7 +139,6 @@ def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, 
 
 
 @pytest.mark.skipif(not is_there("torch"), reason="torch is not installed")
-@pytest.mark.timeout(180)  # several processes import torch
 @pytest.mark.parametrize(
     ("kind", "workers", "methods"),
     [

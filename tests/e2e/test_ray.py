@@ -31,7 +31,6 @@ from polling import marked, until
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: pip install 'kourou[ray]'"),
     pytest.mark.soak,  # a cluster takes seconds to start
-    pytest.mark.timeout(90),
 ]
 
 WITHIN_S = 60.0

@@ -24,7 +24,7 @@ from kourou.testing.contracts.engines import ENGINE_CHECKS, check_ctrl_c
 from optional import pytest
 from polling import until
 
-pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("no_leaks")]
 
 SECRETS = {"dial.json", "token", "payloads", "plan.pickle"}
 

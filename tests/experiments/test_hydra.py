@@ -40,7 +40,6 @@ def states(sweep: Path) -> dict[str, str]:
     return {record.name: str(record.state) for record in read_records(sweep).values()}
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.usefixtures("no_leaks", "runs_dir")
 def test_jobs_are_runs_of_a_sweep(tmp_path, monkeypatch):
     # Given, when

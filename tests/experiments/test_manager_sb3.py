@@ -44,7 +44,6 @@ def test_a_model_may_print_and_the_writer_be_told_of_each_reward(
     assert len(read_writer_data(made).query("tag == 'reward'")) >= 300
 
 
-@pytest.mark.timeout(180)  # two processes import stable-baselines3 and torch, on a busy machine
 def test_models_are_trained_alike_in_threads_and_processes_and_go_on(tmp_path: Path) -> None:
     # given
     here = trained(tmp_path, n_fit=2)

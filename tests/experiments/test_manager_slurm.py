@@ -17,7 +17,7 @@ from optional import pytest
 from polling import until
 
 # Each job starts a Python of its own; on a busy machine that takes its time.
-pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("cluster", "no_leaks"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("cluster", "no_leaks")]
 SLURM = SlurmOptions(poll_s=0.1)
 
 

@@ -16,7 +16,6 @@ from optional import optional, pytest
 optuna = optional("optuna")
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
-    pytest.mark.timeout(180),  # each trial imports optuna, on a busy machine
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),
 ]
 ONE_BY_ONE: dict[str, Any] = {"optuna_parallelization": "thread", "n_optuna_workers": 1}

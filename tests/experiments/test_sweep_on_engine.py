@@ -18,7 +18,7 @@ from kourou.testing.engines import LocalHosts
 from optional import pytest
 from polling import until
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("no_leaks")]
 
 HOSTS = LocalHosts(nodes=2, lost_after_s=4)
 WITHIN_S = 60.0

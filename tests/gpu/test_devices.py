@@ -10,14 +10,14 @@ from kourou.courier import Client, Server, new_token
 from kourou.runtime.model.gpus import read_gpus
 from kourou.weights import Client as WeightsClient, Server as WeightsServer
 from optional import optional, pytest
+from polling import WAIT_S
 
 torch = optional("torch")
 dist = optional("torch.distributed")
 
-pytestmark = [pytest.mark.gpu, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.gpu]
 
 FAST_STOP = lp.StopTimeline(ask_s=5, interrupt_s=1, terminate_s=1)
-WAIT_S = 60.0
 
 
 class OnDevice:

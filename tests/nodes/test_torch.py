@@ -16,7 +16,6 @@ dist = optional("torch.distributed")
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
-    pytest.mark.timeout(120),
     pytest.mark.skipif(not is_there("torch"), reason="torch is not installed"),
 ]
 

@@ -16,11 +16,10 @@ from kourou.runtime.monitoring.prometheus import exposition
 from kourou.runtime.monitoring.run_search import find_run
 from kourou.runtime.monitoring.sampling import RunSample, Sampler
 from optional import pytest
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WAIT_S = 20.0
 LAUNCH = pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
 
 

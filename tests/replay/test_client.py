@@ -175,7 +175,6 @@ def test_a_waiting_call_goes_on_when_it_may(serve: Serve, connect: Connect) -> N
     assert got == [0, 1, 2]
 
 
-@pytest.mark.timeout(30)
 def test_who_waits_hears_at_once_what_another_client_did(serve: Serve, connect: Connect) -> None:
     server = serve(Table.queue("to", 1), Table.queue("fro", 1))
     reader, writer = connect(server), connect(server)

@@ -98,7 +98,6 @@ def small_table() -> Table:
     return Table("t", Uniform(), Fifo(), 50, MinSize(1))
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 def test_killed_clients_leave_nothing_behind(serve: Serve, run: Run, lane: str) -> None:
     kill_clients(serve(small_table()), run, lane, (0.0, 0.1))
@@ -132,7 +131,6 @@ CONSUMER = """
 """
 
 
-@pytest.mark.timeout(180)
 def test_eight_processes_and_sixty_four_threads_lose_and_double_nothing(serve: Serve, run: Run) -> None:
     # given a queue and a table of priorities
     server = serve(Table.queue("q", 100), Table("p", Prioritized(1.0), Fifo(), 60, MinSize(1)))
@@ -219,7 +217,6 @@ def kill_servers(folder: Path, run: Run, times: int) -> int:
     return latest + 1
 
 
-@pytest.mark.timeout(180)
 def test_a_server_killed_while_it_writes_checkpoints(tmp_path: Path, run: Run) -> None:
     assert kill_servers(tmp_path, run, 4) >= 2 * 7
 

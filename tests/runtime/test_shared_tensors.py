@@ -28,7 +28,6 @@ def act(model, normal):
         raise OSError("and once more after a restart")
 
 
-@pytest.mark.timeout(120)
 def test_nodes_see_what_others_write_after_a_restart_too(capfd):
     # Given a model in shared memory, and another one, that the launcher itself does not keep
     model, normal = torch.nn.Linear(2, 2).share_memory(), torch.nn.Linear(2, 2)

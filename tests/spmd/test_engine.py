@@ -13,7 +13,7 @@ from kourou.spmd import Launcher
 from kourou.testing.engines import LocalHosts
 from optional import pytest
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("no_leaks")]
 
 BULK_BYTES = 12_000_000  # more than waits to be sent at once
 

@@ -119,7 +119,6 @@ LAUNCHER = """
 """
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.usefixtures("without_torch")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_process_is_left_when_the_launcher_ends(tmp_path: Path, runs_dir: Path, number: signal.Signals) -> None:

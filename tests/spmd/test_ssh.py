@@ -25,7 +25,6 @@ from spmd.machines import WITHOUT_TORCH, Machines
 
 pytestmark = [
     pytest.mark.needs("hosts"),
-    pytest.mark.timeout(120),
 ]
 
 torch = optional("torch")

@@ -21,7 +21,7 @@ from polling import WAIT_S, all_gone, until
 from spmd.machines import Machines
 from ssh import looking
 
-pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks")]
 needs_rsync = pytest.mark.needs("rsync")
 
 

@@ -22,7 +22,7 @@ from ssh import nodes
 from ssh.conftest import LOST_AFTER_S
 from ssh.looking import agent_of, agents, answer_of, everything_on_hosts
 
-pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks")]
 
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
 MakeHosts = Callable[..., lp.Hosts]

@@ -14,7 +14,7 @@ from polling import WAIT_S, until
 from spmd.machines import Machines
 from ssh import partition
 
-pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks")]
 
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
 SHORT_S = 6  # in place of tcp.SILENCE_S

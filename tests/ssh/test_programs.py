@@ -25,7 +25,7 @@ from spmd.machines import WITHOUT_TORCH, Machines
 from ssh import nodes
 from ssh.looking import agents, answer_of
 
-pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks")]
 
 FAR_AWAY = """
 import os

@@ -22,7 +22,7 @@ from ssh import nodes, ranks
 from ssh.conftest import LOST_AFTER_S
 from ssh.looking import agent_of
 
-pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks")]
 
 FAST_STOP = lp.StopTimeline(ask_s=1, interrupt_s=1, terminate_s=1)
 LONG_S = 60.0  # ranks import torch first, and this machine may be busy

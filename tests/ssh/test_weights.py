@@ -13,7 +13,7 @@ import kourou as lp
 from optional import pytest
 from polling import WAIT_S
 
-pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("hosts"), pytest.mark.usefixtures("no_leaks")]
 
 FAST_STOP = lp.StopTimeline(ask_s=2, interrupt_s=1, terminate_s=1)
 FLOATS = 500_000

@@ -22,7 +22,6 @@ playwright = optional("playwright.sync_api")
 
 pytestmark = [
     pytest.mark.soak,
-    pytest.mark.timeout(180),
     pytest.mark.skipif(not CHROMIUM or not is_there("playwright"), reason="needs chromium, and the extra ui-test"),
 ]
 

@@ -22,11 +22,10 @@ import psutil
 from kourou import courier
 from kourou.weights import Client, Relaying, Server
 from optional import pytest
-from polling import alive, until
+from polling import WAIT_S, alive, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WAIT_S = 30.0
 FLOATS = 50_000
 READERS = 3
 KEEP = 2 * READERS + 1  # a reader holds one view while it takes the next
@@ -193,7 +192,6 @@ def kill_at_random(kills: int, lane: str, path: Path) -> None:
         assert memory_bytes() <= (KEEP + 1) * FLOATS * 8 * 1.3
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("lane", ["local", "grpc"])
 def test_killed_at_random(lane: str, tmp_path: Path) -> None:
     kill_at_random(8, lane, tmp_path / "done")

@@ -20,11 +20,9 @@ from kourou.errors import CallCancelled, SerializationError, VersionError, Versi
 from kourou.weights import Client, Server
 from kourou.weights.board import Page
 from kourou.weights.writing import BoardWriter
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-WAIT_S = 20.0
 
 
 def test_what_is_published_is_read(client: Client) -> None:

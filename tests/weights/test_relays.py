@@ -17,13 +17,11 @@ from kourou.courier.wire import copying
 from kourou.weights import Client, Relaying, Server, View, relay
 from kourou.weights.forwarding import Transit
 from kourou.weights.messages import Block, Head
-from polling import until
+from polling import WAIT_S, until
 from quiet_ports import quiet_port
 from weights.test_restart import server_process
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-WAIT_S = 30.0
 
 
 class Hosts:
@@ -193,7 +191,7 @@ def test_the_server_knows_who_reads_what(server: Server, hosts: Hosts, learner: 
     assert first.startswith("default: version 9, ")
     assert "has version 7, 2 behind" in others[0]
     del subscriber, far, views
-    until(lambda: not server.reports()[0].readers, 4 * WAIT_S, "the readers to be forgotten")
+    until(lambda: not server.reports()[0].readers, WAIT_S, "the readers to be forgotten")
 
 
 def test_only_a_block_of_the_version_that_comes_has_a_place_in_its_memory() -> None:

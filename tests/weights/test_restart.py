@@ -18,12 +18,11 @@ import pytest
 from kourou.errors import WeightsError
 from kourou.weights import Client, Server, saved_versions
 from kourou.weights.writing import BoardWriter
-from polling import until
+from polling import WAIT_S, until
 from quiet_ports import quiet_port
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
-WAIT_S = 30.0
 SERVE = "import sys; from kourou.weights import Server; Server(int(sys.argv[1])); print(flush=True); sys.stdin.read()"
 
 

@@ -11,6 +11,7 @@ from kourou.errors import WeightsError
 from kourou.weights import Client
 from kourou.weights.loading import moved, only_copies
 from optional import is_there, optional
+from polling import WAIT_S
 
 torch = optional("torch")
 pytestmark = [
@@ -18,7 +19,6 @@ pytestmark = [
     pytest.mark.skipif(not is_there("torch"), reason="torch is not installed"),
 ]
 
-WAIT_S = 20.0
 
 DTYPES = [
     "bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "int8", "uint8", "int64", "bool",
