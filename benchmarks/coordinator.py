@@ -187,7 +187,7 @@ def measure(nodes: int, processes: int) -> dict[str, float]:
     coordinator = Coordinator(
         [NodeRecord(name=name, attempt=1, state=NodeState.STARTING, host="localhost") for name in names],
         on_change=lambda record: ready.add(record.name) if record.state is NodeState.READY else None,
-        on_stop_request=lambda *_: None,
+        tell_director=lambda _: None,
     )
     status = RunStatus(
         run_id="", program="", launch_type="", state=RunState.RUNNING, stop_reason="", nodes=(), started_at=0.0

@@ -85,7 +85,7 @@ def simulated(runs: Path, count: int) -> Iterator[str]:
             "started_at": time.time(),
         }
         records = [NodeRecord(name=name, endpoint=endpoints[at % 2], **known) for at, name in enumerate(names)]
-        coordinator = Coordinator(records, on_change=lambda _: None, on_stop_request=lambda *_: None)
+        coordinator = Coordinator(records, on_change=lambda _: None, tell_director=lambda _: None)
         folder = RunFolder("many-20261128-120000-abcdef", runs)
         facts: dict[str, Any] = {
             "run_id": folder.run_id,

@@ -11,6 +11,7 @@ from typing import Any
 
 import kourou as lp
 from kourou import errors
+from kourou.runtime.launch.decisions.state_machine import AddAsked
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.run import Run
 from kourou.runtime.plan import addition
@@ -373,21 +374,22 @@ def test_who_hears_of_the_end_of_the_last_node_can_add_none_in_its_place():
 def test_nobody_waits_for_a_node_that_was_to_be_added_too_late(monkeypatch):
     # given a program that ends while a node is added to it
     planned, waiting, last = threading.Event(), threading.Event(), threading.Event()
-    request_add, completion = Director.request_add, Run._completion
+    tell, completion = Director.tell, Run._completion
 
-    def late(self, nodes, origin):
-        planned.set()
-        assert waiting.wait(WAIT_S)
-        last.set()
-        until(lambda: self.over, WAIT_S)
-        request_add(self, nodes, origin)
+    def late(self, event):
+        if isinstance(event, AddAsked):
+            planned.set()
+            assert waiting.wait(WAIT_S)
+            last.set()
+            until(lambda: self.over, WAIT_S)
+        tell(self, event)
 
     def note(self, names, **options):
         if "second/0" in names:
             waiting.set()
         return completion(self, names, **options)
 
-    monkeypatch.setattr(Director, "request_add", late)
+    monkeypatch.setattr(Director, "tell", late)
     monkeypatch.setattr(Run, "_completion", note)
     program = lp.Program("late")
     program.add_node(lp.PyNode(last.wait, WAIT_S), label="first")

@@ -69,9 +69,8 @@ class Stage:
         self.changes: list[NodeRecord] = []
         self.coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in nodes],
-            on_change=self._on_change,
-            on_stop_request=lambda reason, origin: self.director.request_stop(reason, origin),  # noqa: PLW0108 - made below
-            on_report=lambda *words: self.director.on_reported(*words),  # noqa: PLW0108 - likewise
+            on_change=self.changes.append,
+            tell_director=lambda event: self.director.tell(event),  # noqa: PLW0108 - made below
         )
         self.launcher = FakeLauncher()
         self.gave_back = threading.Event()
@@ -84,10 +83,6 @@ class Stage:
             on_node_exit=self.exits.append,
             on_end=self._on_end,
         )
-
-    def _on_change(self, record: NodeRecord) -> None:
-        self.changes.append(record)
-        self.director.on_changed(record)
 
     def _on_end(self) -> None:
         self.logs.close()

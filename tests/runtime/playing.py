@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from kourou.runtime.launch.decisions import events
-from kourou.runtime.launch.decisions.events import Event
-from kourou.runtime.launch.decisions.state_machine import StateMachine
-from kourou.runtime.model import instructions
+from kourou.runtime.launch.decisions.state_machine import AddAsked, Event, StateMachine
+from kourou.runtime.model import events, instructions
 from kourou.runtime.model.instructions import Instruction
 from kourou.runtime.model.records import INTERRUPT, NO_SIGNAL, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.launch_type import LaunchType
@@ -87,7 +85,7 @@ def stop(reason="enough", *, at_once=False):
 
 def add(*nodes):
     """Somebody adds nodes."""
-    return events.AddAsked(nodes=nodes, origin="somebody")
+    return AddAsked(nodes=nodes, origin="somebody")
 
 
 def remove(*names):

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from kourou.runtime.graph.failure_policies import Restart
+from kourou.runtime.model.events import StopAsked
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.stopping.state import StopState
 from kourou.runtime.stopping.timeline import StopTimeline
@@ -40,7 +41,7 @@ def stage(tmp_path):
     yield make
     for made in stages:
         made.launcher.on["kill"] = functools.partial(_kill, made)
-        made.director.request_stop("the test is over", "test", at_once=True)
+        made.director.tell(StopAsked(reason="the test is over", origin="test", at_once=True))
         assert made.ended()
         assert made.director.crash is None
 
@@ -108,8 +109,8 @@ def test_the_timeline_insists_step_by_step(stage):
     }
     # When the program is stopped.
     started = time.monotonic()
-    play.director.request_stop("enough", "somebody")
-    play.director.request_stop("again", "somebody else")
+    play.director.tell(StopAsked(reason="enough", origin="somebody"))
+    play.director.tell(StopAsked(reason="again", origin="somebody else"))
     play.finish("ask/0")
     assert play.ended()
     # Then each step reaches only those that are left, in its time.
@@ -131,8 +132,8 @@ def test_at_once_kills_without_asking_even_during_a_stop(stage):
     play = stage(node("a/0"), stop=StopTimeline(ask_s=60.0))
     play.start()
     play.launcher.on = {"kill": lambda name: play.exit(name, None, signal=9)}
-    play.director.request_stop("first", "test")
-    play.director.request_stop("second", "test", at_once=True)
+    play.director.tell(StopAsked(reason="first", origin="test"))
+    play.director.tell(StopAsked(reason="second", origin="test", at_once=True))
     assert play.ended()
     assert play.asked("interrupt") == play.asked("terminate") == []
     assert play.record("a/0").state is NodeState.KILLED
@@ -145,7 +146,7 @@ def test_nodes_that_only_serve_are_released_when_the_others_have_ended(stage):
     play.coordinator.add_stop_state(server)
     play.start()
     # When the program stops, then the server is told so, but serves on until the worker has ended.
-    play.director.request_stop("enough", "test")
+    play.director.tell(StopAsked(reason="enough", origin="test"))
     assert server.event.wait(WAIT_S)
     assert not server.released.is_set()
     play.finish("worker/0")
@@ -170,7 +171,7 @@ def test_a_stop_while_nodes_are_started_starts_no_more_of_them(stage):
 
     def stop_at_third(name):
         if name == "a/2":
-            play.director.request_stop("interrupted", "launcher")
+            play.director.tell(StopAsked(reason="interrupted", origin="launcher"))
 
     play.launcher.on["start"] = stop_at_third
     # when

@@ -21,6 +21,7 @@ from kourou.runtime.control.coordinator import Coordinator, NodeControl, Stop, W
 from kourou.runtime.control.directory import Directory
 from kourou.runtime.control.resizing import Resizes
 from kourou.runtime.control.service import CoordinatorServer
+from kourou.runtime.model.events import Attached, Event, Published, Reported, StopAsked
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome
 from kourou.runtime.stopping.state import StopState
 from polling import WAIT_S, closed_by_peer, until
@@ -68,7 +69,7 @@ def test_a_change_of_one_node_does_not_wake_those_who_wait_for_others():
 
 def test_a_node_that_left_is_told_of_nobody_any_more():
     coordinator = Coordinator(
-        [NodeRecord(name="a/0"), NodeRecord(name="b/0")], on_change=lambda _: None, on_stop_request=lambda *_: None
+        [NodeRecord(name="a/0"), NodeRecord(name="b/0")], on_change=lambda _: None, tell_director=lambda _: None
     )
     calls: list[str] = []
     stays = coordinator.attach("a/0", 1, lambda: calls.append("stays"))
@@ -85,7 +86,7 @@ def test_a_node_that_left_is_told_of_nobody_any_more():
 def test_of_what_a_node_does_not_take_the_latest_waits_in_the_order_in_which_it_happened():
     # given a node that follows two, and takes nothing
     records = [NodeRecord(name=name) for name in ("a/0", "b/0", "c/0")]
-    coordinator = Coordinator(records, on_change=lambda _: None, on_stop_request=lambda *_: None)
+    coordinator = Coordinator(records, on_change=lambda _: None, tell_director=lambda _: None)
     watcher = coordinator.attach("a/0", 1, lambda: None)
     for name in ("b/0", "c/0"):
         coordinator.follow("a/0", name)
@@ -117,16 +118,12 @@ class Control:
     """A coordinator, its server, and a client of it that plays a node."""
 
     def __init__(self, folder=None):
-        self.asked: list[tuple[str, str]] = []
         self.told: list[str] = []
-        self.attached: list[tuple[str, int]] = []
-        self.reported: list[tuple[str, int, Outcome]] = []
+        self.events: list[Event] = []
         self.coordinator = Coordinator(
             [NodeRecord(name="a/0", attempt=1), NodeRecord(name="b/0")],
             on_change=lambda record: None,
-            on_stop_request=lambda *ask: self.asked.append(ask),
-            on_attach=lambda *node: self.attached.append(node),
-            on_report=lambda *words: self.reported.append(words),
+            tell_director=self.events.append,
         )
         self.server = CoordinatorServer(self.coordinator, token="secret", status=lambda: cast("Any", None))
         self.address = self.server.address if folder is None else self.server.listen_in(folder)
@@ -205,7 +202,7 @@ def test_a_question_whose_answer_is_to_come_is_carried_out_once_however_many_ask
 def test_stop_release_and_loss_reach_a_node_in_order(control):
     control.client.attach()
     control.client.request_stop("enough")
-    assert control.asked == [("enough", "a/0")]
+    assert control.events[-1] == StopAsked(reason="enough", origin="a/0")
     control.coordinator.broadcast_stop("enough")
     control.coordinator.broadcast_stop("again")
     control.coordinator.broadcast_release()
@@ -245,8 +242,7 @@ def test_who_is_there_and_its_last_words_are_passed_on(control):
     outcome = Outcome(kind="raised", code=1, exception="E: Köln", traceback="…")
     control.client.report("a/0", outcome)
     control.client.close()
-    assert control.attached == [("a/0", 1)]
-    assert control.reported == [("a/0", 1, outcome)]
+    assert control.events == [Attached(name="a/0", attempt=1), Reported(name="a/0", attempt=1, outcome=outcome)]
 
 
 def test_an_earlier_attempt_changes_nothing_any_more(control):
@@ -272,7 +268,7 @@ def test_without_the_token_nothing_is_taken(control):
     stranger = control.connect("guess")
     with pytest.raises(errors.KourouError):
         stranger.request_stop("hostile")
-    assert control.asked == []
+    assert control.events == []
     stranger.close()
     with grpc.insecure_channel(control.server.address) as channel:
         call: Any = channel.unary_stream("/kourou.v1.Coordinator/Attach")
@@ -308,7 +304,7 @@ def test_calls_without_the_token_take_no_thread(control):
 def test_connections_without_a_call_are_few(monkeypatch):
     # Given a coordinator of one node with room for six connections that have not shown the token, half of one host
     monkeypatch.setattr(service, "_SPARE_CONNECTIONS", 4)
-    coordinator = Coordinator([NodeRecord(name="a/0")], on_change=lambda _: None, on_stop_request=lambda *_: None)
+    coordinator = Coordinator([NodeRecord(name="a/0")], on_change=lambda _: None, tell_director=lambda _: None)
     server = CoordinatorServer(coordinator, token="t", status=lambda: cast("Any", None))
     host, _, port = server.address.rpartition(":")
     with contextlib.ExitStack() as stack:
@@ -362,7 +358,8 @@ def test_what_a_node_says_to_a_suspended_launcher_is_taken_when_that_goes_on(con
     suspended.set()
     node.join(WAIT_S)
     assert control.coordinator.directory.get("a/0").state is NodeState.READY
-    assert control.reported == [("a/0", 1, Outcome(kind="finished"))]
+    finished = Reported(name="a/0", attempt=1, outcome=Outcome(kind="finished"))
+    assert control.events == [Attached(name="a/0", attempt=1), Published(name="a/0", attempt=1, ready=True), finished]
     assert control.told == []
 
 

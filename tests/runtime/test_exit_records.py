@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kourou.runtime.launch.decisions.events import Started
 from kourou.runtime.model import instructions as do
+from kourou.runtime.model.events import Started
 from kourou.runtime.model.records import Outcome
 from runtime.playing import RAISED, Play, exited, node, plan_of, reported, stop
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kourou.runtime.graph.failure_policies import Restart
-from kourou.runtime.launch.decisions.events import Placed, RestartAsked, Started
 from kourou.runtime.model import instructions as do
+from kourou.runtime.model.events import Placed, RestartAsked, Started
 from kourou.runtime.model.records import NodeState, Outcome
 from kourou.runtime.plan.plan import Placement
 from kourou.runtime.stopping.timeline import interrupted_by

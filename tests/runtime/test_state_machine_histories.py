@@ -8,8 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from fuzzing import examples
 from kourou.runtime.graph.failure_policies import Restart
-from kourou.runtime.launch.decisions.events import AddAsked, Attached, Due, Event, RemoveAsked, Started
+from kourou.runtime.launch.decisions.state_machine import AddAsked, Event
 from kourou.runtime.model import instructions as do
+from kourou.runtime.model.events import Attached, Due, RemoveAsked, Started
 from kourou.runtime.model.records import Outcome
 from kourou.runtime.plan.plan import LaunchPlan, Placement
 from kourou.runtime.simulation.invariants import Invariants

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.model import events
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, shortened
 from kourou.runtime.model.resize import Resize
@@ -75,11 +76,8 @@ class Coordinator:
     Args:
         records: the nodes, all PENDING.
         on_change: called with every new record.
-        on_stop_request: called with (reason, origin) for every request to end the program.
-        on_restart_request: called with (name, origin) for every request to start a node again.
+        tell_director: called with what it has to know, and what somebody asks of it.
         on_resize: called with (resize, origin) for every request for nodes to come or go; who they are.
-        on_attach: called with (name, attempt) when a node's process is there.
-        on_report: called with (name, attempt, outcome) when a node said how it ended.
     """
 
     def __init__(
@@ -87,20 +85,14 @@ class Coordinator:
         records: Iterable[NodeRecord],
         *,
         on_change: Callable[[NodeRecord], None],
-        on_stop_request: Callable[[str, str], None],
-        on_restart_request: Callable[[str, str], None] = lambda *_: None,
+        tell_director: Callable[[events.Event], None],
         on_resize: Callable[[Resize, str], tuple[str, ...]] = lambda *_: (),
-        on_attach: Callable[[str, int], None] = lambda *_: None,
-        on_report: Callable[[str, int, Outcome], None] = lambda *_: None,
     ) -> None:
         self.directory = Directory(records)
         self._on_change = on_change
-        self._on_stop_request = on_stop_request
-        self._on_restart_request = on_restart_request
+        self._tell_director = tell_director
         self.resize = on_resize
         """Let nodes come or go, and wait until the director has taken it; who they are."""
-        self._on_attach = on_attach
-        self._on_report = on_report
         self._lock = threading.RLock()
         self._watchers: dict[str, set[Watcher]] = {}
         self._followers: dict[str, set[Watcher]] = {}
@@ -120,7 +112,7 @@ class Coordinator:
 
         Args:
             name: the node.
-            of_attempt: given, the change is dropped unless this attempt is the present one and has not ended.
+            of_attempt: it says so; dropped unless it is the present one and has not ended. None: the director does.
             changes: fields of :class:`NodeRecord`.
         """
         with self._lock:
@@ -132,6 +124,11 @@ class Coordinator:
             new = dataclasses.replace(old, **changes)
             self._put(new)
             self._on_change(new)
+            if of_attempt is not None:  # what the director changed itself it knows
+                ready = new.state is NodeState.READY
+                self._tell_director(
+                    events.Published(name=name, attempt=of_attempt, ready=ready, serves_only=new.serves_only)
+                )
             return new
 
     def add(self, records: Iterable[NodeRecord]) -> None:
@@ -159,7 +156,7 @@ class Coordinator:
                 watcher.put(Release(removed=removed))
             watcher.put(Welcome())
             self._watchers.setdefault(name, set()).add(watcher)
-        self._on_attach(name, attempt)
+        self._tell_director(events.Attached(name=name, attempt=attempt))
         return watcher
 
     def detach(self, watcher: Watcher) -> None:
@@ -189,7 +186,7 @@ class Coordinator:
 
     def report(self, name: str, attempt: int, outcome: Outcome) -> None:
         """A node's last words."""
-        self._on_report(name, attempt, outcome)
+        self._tell_director(events.Reported(name=name, attempt=attempt, outcome=outcome))
 
     def add_stop_state(self, state: StopState, name: str = "") -> None:
         """A node of this process (or the launcher) that shall be told of stop and release."""
@@ -211,11 +208,11 @@ class Coordinator:
 
     def request_stop(self, reason: str, origin: str) -> None:
         """Somebody wants the program to end."""
-        self._on_stop_request(shortened(reason), origin)
+        self._tell_director(events.StopAsked(reason=shortened(reason), origin=origin))
 
     def request_restart(self, name: str, origin: str) -> None:
         """Somebody wants a node to be ended and started again."""
-        self._on_restart_request(name, shortened(origin))
+        self._tell_director(events.RestartAsked(name=name, origin=shortened(origin)))
 
     def broadcast_stop(self, reason: str) -> None:
         """Tell everybody that the program stops. Only the first call counts."""

@@ -21,26 +21,13 @@ from kourou.runtime.control.coordinator import Coordinator
 from kourou.runtime.files import nonblocking_stream
 from kourou.runtime.files.run_folder import RunFolder
 from kourou.runtime.interpreter.user_code import run_user_code
-from kourou.runtime.launch.decisions.events import (
-    AddAsked,
-    Attached,
-    Due,
-    Event,
-    Exited,
-    Placed,
-    Published,
-    RemoveAsked,
-    Reported,
-    RestartAsked,
-    Started,
-    StopAsked,
-)
-from kourou.runtime.launch.decisions.state_machine import StateMachine
+from kourou.runtime.launch.decisions.state_machine import Event, StateMachine
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
 from kourou.runtime.model import instructions as do
-from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
+from kourou.runtime.model.events import Due, Exited, Placed, Started
+from kourou.runtime.model.records import ExitRecord, NodeState, ProcessExit
 from kourou.runtime.output.node_logs import NodeLogs
-from kourou.runtime.plan.plan import LaunchPlan, NodePlan
+from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.waiting.event_queue import next_of
 
 _log = logging.getLogger("kourou")
@@ -130,6 +117,10 @@ class Director(LauncherEvents):
         )
         threads.start(self._thread)
 
+    def tell(self, event: Event) -> None:
+        """Something has happened, or is asked for."""
+        self._events.put(event)
+
     def on_placed(self, name: str, attempt: int, host: str) -> None:
         self._events.put(Placed(name=name, attempt=attempt, host=host))
 
@@ -142,38 +133,6 @@ class Director(LauncherEvents):
 
     def on_exited(self, name: str, attempt: int, exit: ProcessExit) -> None:  # noqa: A002 - it is an exit
         self._events.put(Exited(name=name, attempt=attempt, exit=exit))
-
-    def on_attached(self, name: str, attempt: int) -> None:
-        """A node's process has reached the coordinator."""
-        self._events.put(Attached(name=name, attempt=attempt))
-
-    def on_reported(self, name: str, attempt: int, outcome: Outcome) -> None:
-        """A node said how it ended."""
-        self._events.put(Reported(name=name, attempt=attempt, outcome=outcome))
-
-    def on_changed(self, record: NodeRecord) -> None:
-        """A node's record changed. What the director changed itself it knows."""
-        if threading.current_thread() is not self._thread:
-            ready = record.state is NodeState.READY
-            self._events.put(
-                Published(name=record.name, attempt=record.attempt, ready=ready, serves_only=record.serves_only)
-            )
-
-    def request_stop(self, reason: str, origin: str, *, at_once: bool = False) -> None:
-        """End the program; ``at_once`` kills without asking. Idempotent."""
-        self._events.put(StopAsked(reason=reason, origin=origin, at_once=at_once))
-
-    def request_restart(self, name: str, origin: str) -> None:
-        """End a node and start it again."""
-        self._events.put(RestartAsked(name=name, origin=origin))
-
-    def request_add(self, nodes: tuple[NodePlan, ...], origin: str) -> None:
-        """Start these nodes as well; the launcher knows them already. A program that stops takes none."""
-        self._events.put(AddAsked(nodes=nodes, origin=origin))
-
-    def request_remove(self, names: tuple[str, ...], origin: str) -> None:
-        """End these nodes, and let the program go on."""
-        self._events.put(RemoveAsked(names=names, origin=origin))
 
     def _direct(self, machine: StateMachine, launcher: Launcher) -> None:
         try:

@@ -14,7 +14,9 @@ from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.program import check_label, check_new, give_checkpoints, give_name
 from kourou.runtime.graph.replicas import another
+from kourou.runtime.launch.decisions.state_machine import AddAsked
 from kourou.runtime.launch.director import Director
+from kourou.runtime.model.events import RemoveAsked
 from kourou.runtime.model.names import index_of, label_of, root_of
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.model.resize import Resize
@@ -151,7 +153,7 @@ class Elastic:
             addition = compile_addition(before, self._recipe, nodes, others, running)
             self._adopt(nodes, addition)
             self._set_plan(dataclasses.replace(before, nodes=(*before.nodes, *addition.nodes)))
-            self._director.request_add(addition.nodes, origin)
+            self._director.tell(AddAsked(nodes=addition.nodes, origin=origin))
             self._await(lambda: self._coordinator.directory.get(names[-1]) is not None, "nothing was added")
         except Exception:
             for node in nodes:
@@ -177,7 +179,7 @@ class Elastic:
             records = map(self._coordinator.directory.get, names)
             return all(record is None or record.gone or record.removed for record in records)
 
-        self._director.request_remove(tuple(names), origin)
+        self._director.tell(RemoveAsked(names=tuple(names), origin=origin))
         self._await(is_taken, "its nodes end with it")
 
     def _set_plan(self, plan: LaunchPlan) -> None:

@@ -20,6 +20,7 @@ from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.node import Node
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.elastic import Elastic
+from kourou.runtime.model.events import RestartAsked, StopAsked
 from kourou.runtime.model.records import ExitRecord, NodeRecord, check_restart
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping import exit_signals
@@ -148,7 +149,7 @@ class Run:
             PlanError: it is a thread: of the launcher, or of a colocation, which can be started again as a whole.
         """
         check_restart(name, self.nodes, self.plan.inside, threads=self.plan.launch_type.threads)
-        self._director.request_restart(name, "run.restart()")
+        self._director.tell(RestartAsked(name=name, origin="run.restart()"))
 
     def add_node(self, node: Node, label: str) -> Handle[Any]:
         """Start one more node, and return a handle of it; whoever calls it waits until it is ready.
@@ -212,7 +213,7 @@ class Run:
             reason: recorded and told to the nodes.
             wait: block until all nodes have ended.
         """
-        self._director.request_stop(reason, "launcher")
+        self._director.tell(StopAsked(reason=reason, origin="launcher"))
         if wait:
             with exit_signals.deferred(self):
                 self._wait_until(self._director.ended.is_set, None)
@@ -237,7 +238,8 @@ class Run:
         """
         again = insist and self._interrupted is not None
         self._interrupted = self._interrupted or code
-        self._director.request_stop(interrupted_by(code - _OF_SIGNALS), "launcher", at_once=again)
+        reason = interrupted_by(code - _OF_SIGNALS)
+        self._director.tell(StopAsked(reason=reason, origin="launcher", at_once=again))
 
     def __repr__(self) -> str:
         states = Counter(str(record.state) for record in self.nodes.values())

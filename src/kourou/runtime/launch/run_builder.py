@@ -104,11 +104,8 @@ class RunBuilder:
         return Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in self._plan.nodes],
             on_change=self._record_change,
-            on_stop_request=lambda *ask: self._director.request_stop(*ask),  # noqa: PLW0108 - it is made later
-            on_restart_request=lambda *ask: self._director.request_restart(*ask),  # noqa: PLW0108 - likewise
+            tell_director=lambda event: self._director.tell(event),  # noqa: PLW0108 - it is made later
             on_resize=lambda *ask: self._elastic.carry_out(*ask),  # noqa: PLW0108 - likewise
-            on_attach=lambda *node: self._director.on_attached(*node),  # noqa: PLW0108 - likewise
-            on_report=lambda *words: self._director.on_reported(*words),  # noqa: PLW0108 - likewise
         )
 
     def _make_logs(self) -> NodeLogs:
@@ -205,7 +202,6 @@ class RunBuilder:
         launcher.forget(gone)
 
     def _record_change(self, record: NodeRecord) -> None:
-        self._director.on_changed(record)
         if self._binding is not None:
             self._binding.forget_if_gone(record)
         self._facts.note_record(record)

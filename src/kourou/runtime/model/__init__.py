@@ -2,5 +2,5 @@
 
 It uses nothing of the runtime's. Start with ``names`` and ``records`` (a node's state, how it ended), then
 ``status`` (the same of a whole run); ``inventory``, ``gpus`` and ``hosts`` are what there is to run on,
-``instructions`` what the director wants done.
+``events`` what the director is told, ``instructions`` what it wants done.
 """

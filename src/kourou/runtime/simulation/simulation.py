@@ -10,22 +10,10 @@ import time
 from typing import Any
 
 from kourou.runtime.control.coordinator import Coordinator
-from kourou.runtime.launch.decisions.events import (
-    AddAsked,
-    Attached,
-    Due,
-    Event,
-    Exited,
-    Placed,
-    Published,
-    RemoveAsked,
-    Reported,
-    Started,
-    StopAsked,
-)
-from kourou.runtime.launch.decisions.state_machine import StateMachine
+from kourou.runtime.launch.decisions.state_machine import AddAsked, Event, StateMachine
 from kourou.runtime.launchers.base import LauncherEvents
 from kourou.runtime.model import instructions as do
+from kourou.runtime.model.events import Due, Exited, Placed, RemoveAsked, Started, StopAsked
 from kourou.runtime.model.names import label_of, root_of
 from kourou.runtime.model.records import NodeRecord, NodeState, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan
@@ -103,9 +91,7 @@ class Simulation(LauncherEvents):
         self.coordinator = Coordinator(
             [NodeRecord(name=node.name, serves_only=node.serves_only) for node in plan.nodes],
             on_change=self._on_change,
-            on_stop_request=lambda reason, origin: self._tell(StopAsked(reason=reason, origin=origin)),
-            on_attach=lambda name, attempt: self._tell(Attached(name=name, attempt=attempt)),
-            on_report=lambda name, attempt, outcome: self._tell(Reported(name=name, attempt=attempt, outcome=outcome)),
+            tell_director=self._tell,
         )
         self._plan = plan
         self._seed = seed
@@ -195,12 +181,14 @@ class Simulation(LauncherEvents):
         match instruction:
             case do.Begin(name=name, attempt=attempt, host=host):
                 self._decisions["restarted" if attempt > 1 else "started"] += 1
-                self._change(name, state=NodeState.STARTING, attempt=attempt, host=host, endpoint=None, pid=None)
+                self.coordinator.change(
+                    name, state=NodeState.STARTING, attempt=attempt, host=host, endpoint=None, pid=None
+                )
             case do.Change(name=name, changes=changes):
-                self._change(name, **changes)
+                self.coordinator.change(name, **changes)
             case do.End(record=record, will_restart=will_restart):
                 self._decisions[f"ended {record.state}"] += 1
-                self._change(record.node, state=record.state, exit=record, will_restart=will_restart)
+                self.coordinator.change(record.node, state=record.state, exit=record, will_restart=will_restart)
             case do.Fail():
                 self._failures += 1
             case do.Launch(name=name, attempt=attempt):
@@ -218,13 +206,6 @@ class Simulation(LauncherEvents):
             case do.Dismiss(name=name, origin=origin):
                 self.coordinator.dismiss(name, origin)
 
-    def _change(self, name: str, **changes: Any) -> None:
-        self._by_director = True
-        self.coordinator.change(name, **changes)
-        self._by_director = False
-
-    _by_director = False
-
     def _on_change(self, record: NodeRecord) -> None:
         name = record.name
         self.invariants.recorded(record)
@@ -232,9 +213,6 @@ class Simulation(LauncherEvents):
             self._not_ready.discard(name)
             if not self._not_ready and self._all_ready_s is None:
                 self._all_ready_s = self.clock.now
-        if not self._by_director:
-            ready = record.state is NodeState.READY
-            self._tell(Published(name=name, attempt=record.attempt, ready=ready, serves_only=record.serves_only))
 
     # -- what the launcher tells ----------------------------------------------------------------------------------
 

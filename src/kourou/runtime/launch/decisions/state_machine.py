@@ -1,7 +1,7 @@
 """What the director decides: an event comes in, a list of instructions goes out. No clock, thread, socket or launcher.
 
 Whoever uses it hands over every event with the time at which it came, carries out the instructions in order, and hands
-over :class:`~kourou.runtime.launch.decisions.events.Due` when nothing else has come until ``due``. Times are of one
+over :class:`~kourou.runtime.model.events.Due` when nothing else has come until ``due``. Times are of one
 clock that never goes back. Nothing here takes longer the more nodes a program has, but what concerns all of them: a
 stop, and the line about those that are not ready.
 """
@@ -13,23 +13,9 @@ import dataclasses
 import math
 import signal
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from kourou.runtime.graph.failure_policies import Restart
-from kourou.runtime.launch.decisions.events import (
-    AddAsked,
-    Attached,
-    Due,
-    Event,
-    Exited,
-    OfAttempt,
-    Placed,
-    Published,
-    RemoveAsked,
-    Reported,
-    RestartAsked,
-    Started,
-    StopAsked,
-)
 from kourou.runtime.launch.decisions.exit_records import exit_record_of, removed_by
 from kourou.runtime.launch.decisions.held_exits import HeldExits
 from kourou.runtime.launch.decisions.node_table import NodeTable
@@ -40,12 +26,37 @@ from kourou.runtime.launch.decisions.slow_starts import SlowStarts
 from kourou.runtime.launch.decisions.timers import Decision, RemovalStep, Restarting, Timers
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.launch.decisions.units import Units
-from kourou.runtime.model import instructions as do
+from kourou.runtime.model import events, instructions as do
+from kourou.runtime.model.events import (
+    Attached,
+    Due,
+    Exited,
+    OfAttempt,
+    Placed,
+    Published,
+    RemoveAsked,
+    Reported,
+    RestartAsked,
+    Started,
+    StopAsked,
+)
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.steps import StopStep, StopSteps
 
 _NOT_IN_TIME = "did not end in the time that the stop gave it, and was killed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AddAsked:
+    """Somebody wants these nodes to run as well."""
+
+    nodes: tuple[NodePlan, ...]
+    """Of a colocation its children, too."""
+    origin: str
+
+
+Event: TypeAlias = events.Event | AddAsked  # which holds plans
 
 
 class StateMachine:

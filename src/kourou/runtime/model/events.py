@@ -6,7 +6,6 @@ import dataclasses
 from typing import TypeAlias
 
 from kourou.runtime.model.records import Outcome, ProcessExit
-from kourou.runtime.plan.plan import NodePlan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,15 +76,6 @@ class RestartAsked:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AddAsked:
-    """Somebody wants these nodes to run as well."""
-
-    nodes: tuple[NodePlan, ...]
-    """Of a colocation its children, too."""
-    origin: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RemoveAsked:
     """Somebody wants these nodes to end, and the program to go on without them."""
 
@@ -99,15 +89,5 @@ class Due:
 
 
 Event: TypeAlias = (
-    Placed
-    | Started
-    | Attached
-    | Published
-    | Reported
-    | Exited
-    | StopAsked
-    | RestartAsked
-    | AddAsked
-    | RemoveAsked
-    | Due
+    Placed | Started | Attached | Published | Reported | Exited | StopAsked | RestartAsked | RemoveAsked | Due
 )
