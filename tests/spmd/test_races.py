@@ -141,13 +141,11 @@ class Workers:
         self._events = events
         events.on_line(worker.place, "here", "stdout")
 
-    def terminate(self, run: str, place: Place) -> None:
-        """It does not hear."""
-
-    def kill(self, run: str, place: Place) -> None:
+    def signal(self, run: str, place: Place, number: int) -> None:
         del run
-        self.alive.discard(place)
-        self._events.on_exited(place, ProcessExit(code=None, signal=signal.SIGKILL), parcel.create())
+        if number == signal.SIGKILL:  # it hears no other
+            self.alive.discard(place)
+            self._events.on_exited(place, ProcessExit(code=None, signal=signal.SIGKILL), parcel.create())
 
     def hold_output(self, run: str, held: bool) -> None:
         del run

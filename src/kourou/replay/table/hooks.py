@@ -14,6 +14,7 @@ from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.table.item_columns import ItemArrays
 
 _log = logging.getLogger("kourou.replay")
+_MOST_QUEUED = 10_000  # events, of a batch each; further ones are dropped, and counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +63,12 @@ class Hooks:
     Args:
         table: the table's name.
         extensions: who is called, one after the other.
-        max_queue: events (of a batch each) that may wait; further ones are dropped, and counted in ``dropped``.
     """
 
-    def __init__(self, table: str, extensions: Sequence[Extension], max_queue: int = 10_000) -> None:
+    def __init__(self, table: str, extensions: Sequence[Extension]) -> None:
         self._table = table
         self._extensions = tuple(extensions)
-        self._queue: queue.Queue[tuple[str, Event | str] | None] = queue.Queue(max_queue)
+        self._queue: queue.Queue[tuple[str, Event | str] | None] = queue.Queue(_MOST_QUEUED)
         self._thread: threading.Thread | None = None
         self._closed = False
         self.dropped = 0

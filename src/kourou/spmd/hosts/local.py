@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import socket
 import sys
 import threading
@@ -142,13 +141,9 @@ class LocalHost(ProcessEvents):
             (self._holders.add if held else self._holders.discard)(run)
             self._supervisor.pause_output(bool(self._holders))
 
-    def terminate(self, run: str, place: Place) -> None:
-        """SIGTERM to a worker and all that it started."""
-        self._supervisor.signal(_name(run, place), signal.SIGTERM)
-
-    def kill(self, run: str, place: Place) -> None:
-        """SIGKILL to a worker and all that it started."""
-        self._supervisor.signal(_name(run, place), signal.SIGKILL)
+    def signal(self, run: str, place: Place, number: int) -> None:
+        """Send a signal to a worker and all that it started."""
+        self._supervisor.signal(_name(run, place), number)
 
     def release(self, run: str) -> None:
         """A run has ended, or was never started."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from kourou.nodes.ranks import Place
@@ -21,20 +22,17 @@ class Host:
 
 def assign_ranks(hosts: Sequence[Host]) -> list[Place]:
     """The places of all workers: ranks count through the hosts in their order."""
-    world_size = sum(host.workers for host in hosts)
-    places: list[Place] = []
-    for group_rank, host in enumerate(hosts):
-        first = len(places)
-        places.extend(
-            Place(
-                rank=first + local_rank,
-                local_rank=local_rank,
-                group_rank=group_rank,
-                hostname=host.name,
-                world_size=world_size,
-                local_world_size=host.workers,
-                group_world_size=len(hosts),
-            )
-            for local_rank in range(host.workers)
+    ranks, world_size = itertools.count(), sum(host.workers for host in hosts)
+    return [
+        Place(
+            rank=next(ranks),
+            local_rank=local_rank,
+            group_rank=group_rank,
+            hostname=host.name,
+            world_size=world_size,
+            local_world_size=host.workers,
+            group_world_size=len(hosts),
         )
-    return places
+        for group_rank, host in enumerate(hosts)
+        for local_rank in range(host.workers)
+    ]

@@ -130,13 +130,9 @@ class RemoteHost:
         # In a copy, the agent's own folder is what the launcher's is here.
         self._agent.send("start", run, dataclasses.replace(worker, cwd="") if self._copied else worker)
 
-    def terminate(self, run: str, place: Place) -> None:
+    def signal(self, run: str, place: Place, number: int) -> None:
         """See :class:`kourou.spmd.hosts.local.LocalHost`."""
-        self._agent.send("terminate", run, place)
-
-    def kill(self, run: str, place: Place) -> None:
-        """See :class:`kourou.spmd.hosts.local.LocalHost`."""
-        self._agent.send("kill", run, place)
+        self._agent.send("signal", run, place, number)
 
     def hold_output(self, run: str, held: bool) -> None:  # noqa: FBT001 - see LocalHost
         """See :class:`kourou.spmd.hosts.local.LocalHost`."""

@@ -51,7 +51,7 @@ class HostService:
         self._send = wire.send
         self._outcomes = _OutcomeSender(wire)
         self._host = host = LocalHost()
-        self._do_terminate, self._do_kill, self._do_hold_output = host.terminate, host.kill, host.hold_output
+        self._do_signal, self._do_hold_output = host.signal, host.hold_output
         self._runs: dict[str, _Run] = {}
         self._wire = wire
         self._address = "127.0.0.1"

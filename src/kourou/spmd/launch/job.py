@@ -200,10 +200,7 @@ class Job(WorkerEvents):
         try:
             event = next_of(self._events, wait_s)
         except queue.Empty:
-            self._kill_at = time.monotonic() + _TERMINATE_S
-            self._sent.add(signal.SIGKILL)
-            for place in self._alive:
-                self._hosts[place.hostname].kill(self._name, place)
+            self._signal_all(signal.SIGKILL)
             return
         if self._held:
             self._hold_output()
@@ -255,19 +252,21 @@ class Job(WorkerEvents):
         return bool(self._sent) and end.outcome is None and end.exit.code == _TERMINATED
 
     def _terminate_all(self) -> None:
-        if self._kill_at is not None:
-            return
+        if self._kill_at is None:
+            self._signal_all(signal.SIGTERM)
+
+    def _signal_all(self, number: int) -> None:
         self._kill_at = time.monotonic() + _TERMINATE_S
-        self._sent.add(signal.SIGTERM)
+        self._sent.add(number)
         for place in self._alive:
-            self._hosts[place.hostname].terminate(self._name, place)
+            self._hosts[place.hostname].signal(self._name, place, number)
 
     def _end_all(self) -> None:
         """The run cannot go on here: kill those who are there, and wait until they are gone."""
         self._given_up, self._kill_at = True, time.monotonic()
         for place in self._alive:
             with contextlib.suppress(errors.LaunchError):  # its host has a fault, and ends it by itself
-                self._hosts[place.hostname].kill(self._name, place)
+                self._hosts[place.hostname].signal(self._name, place, signal.SIGKILL)
         with contextlib.suppress(queue.Empty):
             while self._alive:
                 next_of(self._events, _GONE_S)(Output((), None))
