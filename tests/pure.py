@@ -34,8 +34,8 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             "documentation": "walkthroughs",
             "courier": "death full_sockets grpc_bulk grpc_process interpreter_end interrupters load silence",
             "experiments": "example hydra launcher_killed manager_data manager_sb3 manager_slurm manager_torch"
-            " manager_tuning managers managers_alone memory owners package plots provenance rlpyt_launching run_sweep"
-            " run_worker sample_factory_flags slurm slurm_template sweep_on_engine",
+            " manager_tuning managers managers_alone memory owners package plots provenance returned rlpyt_launching"
+            " run_sweep run_worker sample_factory_flags slurm slurm_template sweep_on_engine",
             "nodes": "async batched_handler checkpoints colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
             "runtime": "broadcast channel dialled kubernetes logs nonblocking_stream pod serving sessions"

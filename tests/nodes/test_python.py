@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import kourou as lp
 from optional import pytest
@@ -147,3 +148,89 @@ def test_unpicklable_arguments_of_a_custom_node_are_found(launch_type):
         return
     with pytest.raises(lp.errors.PlanError, match=r"bad/0 word\['g'\] cannot be pickled"):
         lp.compile_program(program, launch_type)
+
+
+class Worker:
+    def __init__(self, name, scale=1):
+        self.name = name
+
+
+def act(learner, *, seed):
+    pass
+
+
+def gives_rng(function):
+    @functools.wraps(function)
+    def with_rng(*args, **kwargs):
+        return function(0.5, *args, **kwargs)
+
+    return with_rng
+
+
+@gives_rng
+def draw(rng, count):
+    pass
+
+
+class Injected:
+    @gives_rng
+    def __init__(self, rng, count):
+        pass
+
+
+class Says:
+    """As pydantic's models: by alias in the signature, and by name all the same."""
+
+    __signature__ = inspect.Signature([inspect.Parameter("alias", inspect.Parameter.KEYWORD_ONLY)])
+
+    def __init__(self, **fields):
+        pass
+
+
+NOT_TAKEN = {
+    "missing": (lambda: lp.PyNode(act, 1), "act is called with other arguments than it takes: missing .*'seed'"),
+    "self": (lambda: lp.PyNode(Worker.__init__, name="x"), "Worker.__init__ is .* missing .*'self'"),
+    "partial": (lambda: lp.PyNode(functools.partial(act, seed=1)), "act is .* missing .*'learner'"),
+    "class": (lambda: lp.PyClassNode(Worker, "x", 2, 3), "Worker is .*: too many positional arguments"),
+    "keyword": (
+        lambda: lp.CourierNode(Worker, "x", scael=2),
+        "Worker is .*unexpected keyword argument 'scael'",
+    ),
+    "server": (
+        lambda: lp.CourierNode(Worker, "x", courier_kwargs={"threads": 1}),
+        "courier_kwargs: .*unexpected keyword argument 'threads'",
+    ),
+    "threads": (
+        lambda: lp.CourierNode(Worker, "x", courier_kwargs={"thread_pool_size": "1"}),
+        "courier_kwargs: thread_pool_size is a whole number of at least 1, got '1'",
+    ),
+    "port": (
+        lambda: lp.CourierNode(Worker, "x", courier_kwargs={"port": 1 << 16}),
+        "courier_kwargs: port is a whole number from 0 to 65535",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOT_TAKEN)
+def test_arguments_that_are_not_taken_are_told_before_anything_starts(case):
+    make, told = NOT_TAKEN[case]
+    program = lp.Program("arguments")
+    program.add_node(make(), label="node")
+    with pytest.raises(lp.errors.PlanError, match=f"^node/0: {told}"):
+        lp.compile_program(program, "local_mp")
+
+
+def test_arguments_that_a_decorator_adds_and_signatures_that_are_only_written_are_nobodys_mistake():
+    program = lp.Program("arguments")
+    learner = program.add_node(lp.CourierNode(Worker, "x", courier_kwargs={"thread_pool_size": 2}), label="learner")
+    for node in (
+        lp.PyNode(act, learner, seed=1),
+        lp.PyNode(functools.partial(act, seed=1), learner),
+        lp.PyNode(draw, 3),
+        lp.PyNode(print, learner, end=""),
+        lp.PyClassNode(Injected, 3),
+        lp.PyClassNode(Says, name=3),
+        lp.PyClassNode(dict, [(1, 2)]),
+    ):
+        program.add_node(node, label="node")
+    lp.compile_program(program, "local_mp")

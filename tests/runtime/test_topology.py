@@ -15,6 +15,9 @@ SVG = "{http://www.w3.org/2000/svg}"
 class Server:
     """Serves."""
 
+    def __init__(self, *others):
+        """Calls them."""
+
 
 def call(*handles):
     """Calls."""

@@ -25,6 +25,7 @@ from kourou.courier.serving.reports import CallReport, ServerReport
 from kourou.courier.serving.starvation import StarvationMonitor
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import CallCancelled, RpcError, ServerOverloaded, ServerUnavailable
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     import ssl
@@ -60,6 +61,9 @@ class Server:
             With its ``verify_mode`` CERT_REQUIRED, clients have to show certificates, too.
         refusal: makes the error, of a text, for calls that it does not answer since it stops; where that is None, they
             end as its connections do, and clients find out why.
+
+    Raises:
+        ValueError: a port or a number of threads or calls that is none.
     """
 
     def __init__(  # noqa: PLR0913 - Launchpad's arguments, and ours as keywords
@@ -78,6 +82,8 @@ class Server:
     ) -> None:
         self._name = name
         self._host = host
+        if port is not None and not (isinstance(port, int) and 0 <= port < 1 << 16):
+            raise ValueError(f"port is a whole number from 0 to 65535, or None, got {shown(port)}")
         self._asked_port = port or 0
         self._given_token = token
         self._socket_dir = socket_dir

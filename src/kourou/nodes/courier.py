@@ -72,6 +72,14 @@ class CourierNode(Constructed, Generic[T]):
         """True when the object will have no ``run``, as far as its class tells."""
         return not (self._should_run and hasattr(self._constructor, "run"))
 
+    def mistakes(self) -> tuple[str, ...]:
+        """Those of its constructor; and arguments that its server does not take."""
+        try:
+            courier.Server(**self._courier_kwargs)  # nothing begins before it is started
+        except (TypeError, ValueError) as error:
+            return *super().mistakes(), f"courier_kwargs: {error}"
+        return super().mistakes()
+
     def create_handle(self) -> CourierHandle[T]:
         return CourierHandle(self, self._courier_client_kwargs)
 

@@ -10,7 +10,7 @@ from typing import Any
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import maybe_dereference
 from kourou.runtime.graph.node import NoClientHandle, Node
-from kourou.runtime.interpreter.user_code import name_of, run_user_code, unrun
+from kourou.runtime.interpreter.user_code import name_of, run_user_code, unrun, untaken
 from kourou.shown import shown
 
 _log = logging.getLogger("kourou")
@@ -49,8 +49,8 @@ class PyNode(Node):
         return {"function": self._function, "args": self._args, "kwargs": self._kwargs}
 
     def mistakes(self) -> tuple[str, ...]:
-        """A function that does not run when it is called."""
-        return unrun(self._function)
+        """A function that does not run when it is called, or not with these arguments."""
+        return *unrun(self._function), *untaken(self._function, self._args, self._kwargs)
 
     def describe(self) -> str:
         return f"{type(self).__name__}({name_of(self._function)})"
@@ -97,9 +97,10 @@ class Constructed(Node):
         return {"constructor": self._constructor, "args": self._args, "kwargs": self._kwargs}
 
     def mistakes(self) -> tuple[str, ...]:
-        """A constructor, or a ``run``, that does not run when it is called."""
+        """A constructor, or a ``run``, that does not run when it is called, or not with these arguments."""
         run = getattr(self._constructor, "run", None) if self._should_run else None
-        return *unrun(self._constructor, is_constructor=True), *unrun(run)
+        taken = untaken(self._constructor, self._args, self._kwargs)
+        return *unrun(self._constructor, is_constructor=True), *taken, *unrun(run)
 
     def describe(self) -> str:
         return f"{type(self).__name__}({name_of(self._constructor)})"

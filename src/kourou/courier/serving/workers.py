@@ -14,9 +14,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from numbers import Integral
 from typing import Any, TypeAlias
 
 from kourou import threads
+from kourou.shown import shown
 
 _log = logging.getLogger("kourou.courier")
 
@@ -54,8 +56,9 @@ class WorkerPool:
     """
 
     def __init__(self, size: int, max_queue: int, name: str) -> None:
-        if size < 1 or max_queue < 1:
-            raise ValueError(f"a pool of {size} threads with room for {max_queue} tasks; both must be at least 1")
+        for what, number in (("thread_pool_size", size), ("max_queue", max_queue)):
+            if not isinstance(number, Integral) or number < 1:
+                raise ValueError(f"{what} is a whole number of at least 1, got {shown(number)}")
         self.size = size
         self.finished = 0  # tasks so far, more or less: it tells whether there is progress
         self._max_queue = max_queue

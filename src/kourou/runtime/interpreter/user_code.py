@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from kourou.runtime.interpreter.thread_interrupts import run_coroutine
@@ -35,6 +35,21 @@ def unrun(function: object, *, is_constructor: bool = False) -> tuple[str, ...]:
     if is_constructor and any(map(inspect.iscoroutinefunction, called)):
         remedy = "await in a method, or in run()"
         return (f"{name_of(function)} is a coroutine function, so calling it constructs nothing: {remedy}",)
+    return ()
+
+
+def untaken(function: object, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, ...]:
+    """In words, if it is so: this cannot be called with these arguments. One that does not say what it takes, can."""
+    if not callable(function) or hasattr(function, "__signature__"):  # what is written there, nothing has to keep
+        return ()
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)  # a decorator may add arguments
+    except (TypeError, ValueError):  # it is written in C
+        return ()
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        return (f"{name_of(function)} is called with other arguments than it takes: {error}",)
     return ()
 
 
