@@ -213,6 +213,19 @@ def test_results_come_as_they_are_ready(launch_type: str) -> None:
 
 
 @both
+def test_there_is_a_future_for_each_node(launch_type: str) -> None:
+    program, handles = program_of(3)
+    with lp.launch(program, launch_type), lp.broadcast(handles) as actors:
+        waiting = actors.futures.when_told()
+        actors.go()
+        assert [future.result(WAIT_S) for future in waiting] == [0, 1, 2]
+        zero, one, _ = actors.futures.fail_if(1)
+        assert zero.result(WAIT_S) == 0
+        with pytest.raises(KeyError, match="no 1"):
+            one.result(WAIT_S)
+
+
+@both
 def test_failures_in_a_stream_come_last(launch_type: str) -> None:
     program, handles = program_of(3)
     with lp.launch(program, launch_type), lp.broadcast(handles) as actors:

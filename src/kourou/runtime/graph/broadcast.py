@@ -33,6 +33,7 @@ def broadcast(targets: Iterable[object] | GroupHandle | Broadcast, *, timeout_s:
         actors.first.sample()                           # the first result; the other calls are cancelled
         for index, episode in actors.stream.rollout():  # results as they come
             ...
+        waiting = actors.futures.rollout()              # a future for each node, at once
 
     Inside a node, where handles arrive as clients, pass the list of clients; ``lp.Deferred(lp.broadcast, handles)`` in
     a node's arguments arrives as the group. Of handles it makes clients of its own, which the end of a ``with`` closes.
@@ -55,7 +56,7 @@ def broadcast(targets: Iterable[object] | GroupHandle | Broadcast, *, timeout_s:
 
 
 class Broadcast:
-    """What :func:`broadcast` returns. Every public attribute but ``gather``, ``first`` and ``stream`` is a method.
+    """What :func:`broadcast` returns. All attributes but ``gather``, ``first``, ``stream`` and ``futures`` are methods.
 
     A method of such a name is reached through ``gather``, as in ``group.gather.first()``.
     """
@@ -69,6 +70,8 @@ class Broadcast:
         """The first result that comes; BroadcastError if all failed. The other calls are cancelled."""
         self.stream = Calls(self, Stream)
         """``(index, result)`` as they come; BroadcastError at the end if some failed. Leaving it cancels the rest."""
+        self.futures = Calls(self, lambda pending: list(pending.replies))
+        """A future for each node, in order, at once; each has what its own node answers, or raises."""
 
     @property
     def _clients(self) -> list[Client]:
@@ -90,7 +93,7 @@ class Broadcast:
         return len(self._clients)
 
     def __dir__(self) -> list[str]:
-        return [*dir(self.gather), "first", "gather", "stream"]
+        return [*dir(self.gather), "first", "futures", "gather", "stream"]
 
     def __enter__(self) -> Self:
         return self
