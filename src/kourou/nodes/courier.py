@@ -74,11 +74,13 @@ class CourierNode(Constructed, Generic[T]):
 
     def mistakes(self) -> tuple[str, ...]:
         """Those of its constructor; and arguments that its server does not take."""
-        try:
-            courier.Server(**self._courier_kwargs)  # nothing begins before it is started
-        except (TypeError, ValueError) as error:
-            return *super().mistakes(), f"courier_kwargs: {error}"
-        return super().mistakes()
+        found = super().mistakes()
+        if self._courier_kwargs:  # servers take long to import
+            try:
+                courier.Server(**self._courier_kwargs)  # nothing begins before it is started
+            except (TypeError, ValueError) as error:
+                return *found, f"courier_kwargs: {error}"
+        return found
 
     def create_handle(self) -> CourierHandle[T]:
         return CourierHandle(self, self._courier_client_kwargs)
