@@ -27,7 +27,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast test-slurm gpu-check tools pythons soak lint dist format docs proto proto-check bench clean
+.PHONY: help venv demo test test-fast test-long gpu-check tools pythons soak lint dist format docs proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,8 +46,8 @@ test-fast: $(DEV_STAMP) ## Run the tests that start no process, in a minute
 	$(BIN)/pytest --pure -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Each worker has a Slurm of its own, with hosts of its own, and gets one test after another: they wait more than they work.
-test-slurm: $(DEV_STAMP) tools ## Run the tests on a real Slurm that `make test` leaves out
-	$(BIN)/pytest -m slurm_long -n 4 --dist load --maxschedchunk 1 $(ARGS)
+test-long: $(DEV_STAMP) tools ## Run the longer tests that `make test` leaves out, most of them on a real Slurm
+	$(BIN)/pytest -m long -n 4 --dist load --maxschedchunk 1 $(ARGS)
 
 tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where that is possible
 	@bash .ci/tools

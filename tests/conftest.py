@@ -54,7 +54,7 @@ LONGEST = """
     e2e/test_scale e2e/test_elastic e2e/test_cycles e2e/test_stop nodes/test_colocation nodes/test_replay
     nodes/test_torch e2e/test_own_script_children experiments/test_manager_slurm e2e/test_places cli/test_ended_runs
     experiments/test_manager_sb3 static_types/test_verdicts e2e/test_slurm_hosts experiments/test_manager_tuning
-    experiments/test_managers_alone spmd/test_failures testing/test_pytest_plugin replay/test_restart
+    spmd/test_failures testing/test_pytest_plugin replay/test_restart
 """
 
 # They import torch, for two seconds of a processor, or share a launcher whose zygote does: one process gets them all.

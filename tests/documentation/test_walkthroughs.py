@@ -76,6 +76,7 @@ def test_the_quickstart(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "quickstart.md")
 
 
+@pytest.mark.long
 def test_the_tutorial_up_to_its_sweep(tmp_path: Path) -> None:
     Reader(tmp_path).follow(DOCS / "tutorial.md", without=("python", "kourou sweep"))
 

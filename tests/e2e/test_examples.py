@@ -86,7 +86,14 @@ def test_nodes_that_know_each_other_can_be_wired_in_two_ways(launch_type: str) -
     ]
 
 
-@pytest.mark.parametrize(("example", "target"), [("dqn", 30), ("apex_dqn", 40), ("ppo_queue", 100)])
+@pytest.mark.parametrize(
+    ("example", "target"),
+    [
+        ("dqn", 30),
+        pytest.param("apex_dqn", 40, marks=pytest.mark.long),
+        pytest.param("ppo_queue", 100, marks=pytest.mark.long),
+    ],
+)
 def test_cartpole_is_learnt_and_the_learning_curve_is_left(
     tmp_path: Path, runs_dir: Path, example: str, target: int
 ) -> None:

@@ -100,6 +100,7 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeClus
         yield cluster
 
 
+@pytest.mark.long
 def test_a_submitted_program_is_asked_and_stopped_from_a_shell_that_sees_no_folder_of_it(
     apart: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

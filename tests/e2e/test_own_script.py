@@ -142,7 +142,7 @@ def test_what_the_script_defines_is_found_by_whatever_pickles_by_name(tmp_path, 
 @pytest.mark.parametrize(
     ("kind", "workers", "methods"),
     [
-        ("local_mp", 1, ["spawn"]),
+        pytest.param("local_mp", 1, ["spawn"], marks=pytest.mark.long),
         pytest.param("local_mp", 1, ["fork", "spawn", "forkserver"], marks=pytest.mark.soak),
         pytest.param("local_mt", 2, ["fork", "spawn", "forkserver"], marks=pytest.mark.soak),
     ],

@@ -138,7 +138,7 @@ def requeue(job: str) -> None:
     subprocess.run(["scontrol", "requeue", job], check=True)
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 @pytest.mark.parametrize("take_away", [requeue, preemption, reach_the_limit])
 def test_the_replay_table_is_as_it_was_when_the_job_begins_again(take_away: Callable[[str], None]) -> None:
     # Given a job with a table that was filled
@@ -168,7 +168,7 @@ def test_scancel_ends_a_program_in_order_and_leaves_nothing() -> None:
     assert list((found.path / "checkpoints" / "replay" / "0").iterdir())
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 def test_two_programs_share_the_same_hosts_and_do_not_meet() -> None:
     # Given two, each on all hosts
     placement = {"server": ["a", "b", "c"]}
@@ -191,7 +191,7 @@ def test_two_programs_share_the_same_hosts_and_do_not_meet() -> None:
     until(lambda: both[1].ended, WITHIN_S, "the end of the second")
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 def test_a_program_waits_for_hosts_that_others_have_and_says_so() -> None:
     # Given all hosts taken
     taken = subprocess.run(
@@ -231,6 +231,7 @@ def nodes_of(found: FoundRun) -> ape_x.Nodes:
 APE_X = (ape_x.MAKER, "--on", "slurm", "-olost_after_s=4")
 
 
+@pytest.mark.long
 def test_ape_x_in_batch_over_three_hosts_is_followed_after_its_shell_was_killed() -> None:
     # Given the example, submitted by a shell that is killed
     found = submit_from_a_shell_that_is_killed(*APE_X)
@@ -242,7 +243,7 @@ def test_ape_x_in_batch_over_three_hosts_is_followed_after_its_shell_was_killed(
 
 
 # The last one: the host is not brought back.
-@pytest.mark.slurm_long
+@pytest.mark.long
 def test_ape_x_in_batch_goes_on_when_one_of_its_three_hosts_dies(machines: Machines) -> None:
     found = submit_from_a_shell_that_is_killed(*APE_X)
 

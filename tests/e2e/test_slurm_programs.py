@@ -46,7 +46,7 @@ LONG = {check_ctrl_c}
 
 
 @pytest.mark.parametrize(
-    "check", [pytest.param(check, marks=[pytest.mark.slurm_long] if check in LONG else []) for check in ENGINE_CHECKS]
+    "check", [pytest.param(check, marks=[pytest.mark.long] if check in LONG else []) for check in ENGINE_CHECKS]
 )
 def test_slurm_keeps_the_contract(check: Callable[[EngineOptions], None]) -> None:
     check(lp.Slurm(nodes=2, lost_after_s=4))
@@ -103,7 +103,7 @@ def test_groups_of_two_partitions_are_two_components_of_one_job() -> None:
         assert run.nodes["user/0"].host in {"n2", "n3"}
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 def test_a_batch_job_of_two_components_begins_again_with_both() -> None:
     # Given
     found = choose_run(lp.submit(served(), OF_TWO_PARTITIONS))
@@ -166,7 +166,7 @@ def test_a_job_that_begins_again_has_its_id_and_its_checkpoints(how: tuple[str, 
     assert found.status().state is RunState.FINISHED
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 def test_a_job_that_is_told_of_its_limit_before_it_can_hear_begins_again(tmp_path: Path) -> None:
     # Given a job of so little time that Slurm tells it while its script still loads modules
     program = lp.Program("counting")

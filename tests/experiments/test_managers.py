@@ -58,7 +58,7 @@ for mode in sys.argv[4:]:
     ("kind", "fits", "modes"),
     [
         ("numpy", 2, MODES),
-        ("torch", 1, MODES[:2]),  # each fit in a process imports it
+        pytest.param("torch", 1, MODES[:2], marks=pytest.mark.long),  # each fit in a process imports it
         pytest.param("torch", 2, MODES, marks=pytest.mark.soak),
     ],
 )

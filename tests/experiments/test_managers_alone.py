@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.long
 def test_forks_from_a_process_of_their_own(tmp_path: Path) -> None:
     here = Path(__file__).parent
     files = [here / f"test_{name}.py" for name in ("managers", "manager_torch", "manager_tuning")]

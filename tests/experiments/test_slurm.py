@@ -332,7 +332,7 @@ def test_a_dry_run_does_nothing_and_says_what_the_launch_will_do(tmp_path: Path)
     assert {"--time=5", "--mem=100M", "--comment=it is"} <= set(planned[0].command)
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("in_a_template", [False, True])
 def test_slurm_itself_gives_the_signal_before_the_limit(tmp_path: Path, in_a_template: bool) -> None:
@@ -362,7 +362,7 @@ def test_jobs_of_hydra(tmp_path: Path) -> None:
     assert "x is 2" in (tmp_path / "m" / "1" / "stdout.log").read_text()
 
 
-@pytest.mark.slurm_long
+@pytest.mark.long
 def test_runs_share_the_hosts_and_gpus_of_one_allocation(tmp_path: Path) -> None:
     # Given more runs than there is room for at once
     script = "echo $SLURM_JOB_ID $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES"

@@ -80,6 +80,7 @@ def with_lightning() -> tuple[int, int, float]:
     return fabric.global_rank, fabric.world_size, float(total)
 
 
+@pytest.mark.long
 def test_lightning_finds_the_other_ranks(gloo2: Launcher) -> None:
     gloo2.backend = None
     assert gloo2.run(with_lightning).results["localhost"] == [(0, 2, 1.0), (1, 2, 1.0)]
