@@ -247,6 +247,26 @@ def test_what_cannot_be_scaled_is_refused_and_nothing_changes(tmp_path):
         run.scale("odd", 2)
 
 
+def test_what_was_taken_just_before_a_stop_was_taken() -> None:
+    # Given a run, and somebody who looks whether it took what they asked for, just before it does, and then stops
+    with lp.launch(program_of(1)[0], "local_mt") as run:
+        elastic, looks = run._elastic, []
+
+        def is_taken() -> bool:
+            looks.append(run.stop_reason)
+            if len(looks) == 1:
+                run._director.request_stop("enough", "somebody")
+                until(lambda: run.stop_reason, WAIT_S)
+            return len(looks) > 1
+
+        # When they look again, then it was, and it was not the stop that came before
+        elastic._await(is_taken, "its nodes end with it")
+        assert looks == [None, "enough"]
+        # But what was not by then never will be
+        with pytest.raises(errors.PlanError, match=r"is stopping \(enough\): its nodes end with it"):
+            elastic._await(lambda: False, "its nodes end with it")
+
+
 def test_devices_are_those_that_are_left(tmp_path):
     program, *_ = program_of(2, resources=lp.Resources(gpus=1))
     inventory = lp.Inventory(cpus=(0,), gpus=("a", "b", "c"))

@@ -187,10 +187,17 @@ class Elastic:
         self._folder.write_json(PLAN_FILE, plan.to_dict())
 
     def _await(self, holds: Callable[[], bool], otherwise: str) -> None:
-        """Wait until the director has taken what it was asked for."""
+        """Wait until the director has taken what it was asked for, or the run stops and it has not.
+
+        The director does one thing after the other: what it took before a stop shows by the time the stop does.
+        """
         with self._director.changed:
-            while not holds():
-                self._check_goes_on(otherwise)
+            while True:
+                refusal = self._refusal(otherwise)  # before it is looked at
+                if holds():
+                    return
+                if refusal is not None:
+                    raise refusal
                 self._director.changed.wait(_POLL_S)
 
     # -- what may be asked for ------------------------------------------------------------------------------------
@@ -200,11 +207,17 @@ class Elastic:
         records = self._coordinator.directory.all()
         return [r for r in records if not (r.gone or r.removed) and root_of(r.name) == r.name]
 
-    def _check_goes_on(self, otherwise: str = "its nodes stay as they are") -> None:
+    def _check_goes_on(self) -> None:
+        if (refusal := self._refusal("its nodes stay as they are")) is not None:
+            raise refusal
+
+    def _refusal(self, otherwise: str) -> errors.PlanError | None:
+        """What a run that stops says."""
         reason = self._coordinator.stop_reason
-        if reason is not None or self._director.over:
-            state = f"is stopping ({reason})" if reason is not None else "has ended"
-            raise errors.PlanError(f"run {self._folder.run_id} {state}: {otherwise}")
+        if reason is None and not self._director.over:
+            return None
+        state = f"is stopping ({reason})" if reason is not None else "has ended"
+        return errors.PlanError(f"run {self._folder.run_id} {state}: {otherwise}")
 
     def _check_known(self, label: str) -> None:
         labels = list(dict.fromkeys(label_of(node.name) for node in self.plan.nodes))
