@@ -140,3 +140,41 @@ def test_no_process_is_left_when_the_launcher_ends(tmp_path: Path, runs_dir: Pat
         finally:
             launcher.kill()
     assert not any(alive(process) for process in marked(runs_dir))
+
+
+SUBMITTER = """
+    import signal, sys, time
+    from pathlib import Path
+    import kourou.spmd
+
+    def work(folder):
+        signal.signal(signal.SIGTERM, lambda *_: Path(folder, f"ending-{time.monotonic_ns()}").touch())
+        Path(folder, f"begun-{time.monotonic_ns()}").touch()
+        while True:
+            time.sleep(1)
+
+    launcher = kourou.spmd.Launcher(["localhost"], workers_per_host=2, backend=None).set_logging_handlers(None)
+    launcher.submit(work, sys.argv[1])
+"""
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_ctrl_c_at_the_launchers_exit_ends_the_ranks_however_often_it_comes(tmp_path: Path, runs_dir: Path) -> None:
+    # Given a script that has submitted work, and come to its end; workers do not end when they are asked to
+    script, folder = tmp_path / "launcher.py", tmp_path / "told"
+    script.write_text(textwrap.dedent(SUBMITTER), encoding="utf-8")
+    folder.mkdir()
+    command = [sys.executable, str(script), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as launcher:
+        try:
+            until(lambda: len(list(folder.glob("begun-*"))) == 2, START_S)
+            # When Ctrl-C comes, and again while they are given time
+            launcher.send_signal(signal.SIGINT)
+            until(lambda: len(list(folder.glob("ending-*"))) == 2, WAIT_S)
+            launcher.send_signal(signal.SIGINT)
+            said = launcher.communicate(timeout=WAIT_S)[0]
+        finally:
+            launcher.kill()
+    # Then all of them end, and nothing is said of it
+    until(lambda: not marked(runs_dir), 5.0)
+    assert said == ""

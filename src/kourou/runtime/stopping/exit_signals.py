@@ -76,6 +76,7 @@ _Exit.__name__ = _Exit.__qualname__ = "SystemExit"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
 _runs: list[Interruptible] = []
+_late: list[Interruptible] = []  # that take no signals before the interpreter's exit
 _handlers = SignalHandlers()
 _waiting: list[Interruptible] = []
 _held: list[int] | None = None  # signals that come while the main thread begins a run; None: it does not
@@ -114,11 +115,24 @@ def beginning(run: Interruptible) -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
+def await_at_exit(run: Interruptible) -> None:
+    """From now on the interpreter's exit waits for it, and Ctrl-C stops it then; before, signals are its owner's.
+
+    Idempotent, as :func:`await_no_more` is.
+    """
+    _register_at_exit()
+    if run not in _late:
+        _late.append(run)
+
+
+def await_no_more(run: Interruptible) -> None:
+    """Its owner has ended it."""
+    with contextlib.suppress(ValueError):
+        _late.remove(run)
+
+
 def _watch(run: Interruptible, *, in_main: bool) -> None:
-    global _at_exit_registered  # noqa: PLW0603 - once in a process
-    if not _at_exit_registered:
-        _register_at_exit()
-        _at_exit_registered = True
+    _register_at_exit()
     if in_main:
         _take_signals()
     sys.exit = _exit
@@ -203,6 +217,10 @@ def _forward(number: int, frame: FrameType | None) -> None:
 
 
 def _register_at_exit() -> None:
+    global _at_exit_registered  # noqa: PLW0603 - once in a process
+    if _at_exit_registered:
+        return
+    _at_exit_registered = True
     cpython.at_threading_shutdown(wait_for_runs)
     atexit.register(_at_exit)
 
@@ -214,6 +232,10 @@ def wait_for_runs() -> None:
         why = "the launcher ended with an error"
     elif _exit_code not in (None, 0):
         why = f"the launcher ended with sys.exit({shown(_exit_code)})"
+    if _late:
+        _runs.extend(_late)
+        _late.clear()
+        _take_signals()
     while _runs:
         run = _runs[0]
         if why and not run.ended:
@@ -225,6 +247,7 @@ def wait_for_runs() -> None:
             _failures.append(failure)
             with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
                 print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
+    restore_if_idle()
 
 
 def _at_exit() -> None:
@@ -241,6 +264,7 @@ def _at_exit() -> None:
 def _forget_in_child() -> None:
     """In a fork of the launcher, which has its runs' data but none of their threads."""
     _runs.clear()
+    _late.clear()
     _waiting.clear()
     _failures.clear()
 

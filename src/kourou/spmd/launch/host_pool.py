@@ -16,6 +16,7 @@ from kourou.runtime.context.context import current_node
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.transport import close_all
 from kourou.runtime.model.engines import EngineOptions, Shape
+from kourou.runtime.stopping import exit_signals
 from kourou.spmd.hosts.local import LocalHost
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.hosts.remote import RemoteHost, host_over_ssh
@@ -31,7 +32,11 @@ _INFRASTRUCTURE = (errors.WorkerFailedError, errors.AgentFailedError)
 
 
 class HostPool:
-    """Owned by one Launcher, which closes it; what it needs is started by its first run. Thread-safe."""
+    """Owned by one Launcher, which closes it; what it needs is started by its first run. Thread-safe.
+
+    The interpreter's exit waits for its runs, as for what was submitted to an executor, and closes it. Ctrl-C ends them
+    then, and tears nothing apart when it comes again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,7 +56,7 @@ class HostPool:
             call: the function and its arguments.
             owner: kept until the run has ended: who drops it closes this pool.
         """
-        self._reset_after_fork()
+        self._enter()
         written = parcel.create()
         try:
             parcel.write(written, call)
@@ -85,9 +90,31 @@ class HostPool:
         """Whether runs are under way beside the one, if any, that this thread is in."""
         return any(submission.thread is not threading.current_thread() for submission in self._submissions)
 
+    @property
+    def ended(self) -> bool:
+        """It has nothing that would have to be closed."""
+        return not (self._submissions or self._local or self._remote or self._allocation)
+
+    def interrupt(self, code: int, *, insist: bool) -> None:
+        """At the interpreter's exit: end all workers. They have a second for it, so there is nothing to insist on."""
+        del code, insist
+        for submission in list(self._submissions):
+            submission.cancel()
+
+    def stop(self, reason: str) -> None:
+        """Nothing, though the script failed: what was submitted is done."""
+
+    def finish_at_exit(self) -> str | None:
+        """Wait for what was submitted, and close; a failure is its future's to tell."""
+        for submission in list(self._submissions):
+            submission.thread.join()
+        self.close()
+        return None
+
     def close(self) -> None:
         """End what runs, then the helpers. A later run starts new ones."""
         self._reset_after_fork()
+        exit_signals.await_no_more(self)
         with self._lock:
             submissions = list(self._submissions)
         for submission in submissions:
@@ -125,7 +152,7 @@ class HostPool:
         """
         from kourou.spmd.hosts.allocated import Allocation  # noqa: PLC0415 - others need none of it
 
-        self._reset_after_fork()
+        self._enter()
         with self._lock:
             have = self._allocation
             if have is not None and (have.engine, have.shape) == (engine, shape):
@@ -146,7 +173,7 @@ class HostPool:
             AgentFailedError: one cannot be reached; none of the pool's is left then, unless a run needs it.
             LaunchError: files could not be copied to one; none of the pool's is left then either.
         """
-        self._reset_after_fork()
+        self._enter()
         keys = [(name, options) for name in names]
         gone: list[RemoteHost] = []
         try:
@@ -180,6 +207,11 @@ class HostPool:
         if self._local is None:
             self._local = LocalHost()
         return self._local
+
+    def _enter(self) -> None:
+        """Something is about to be begun that has to be ended."""
+        self._reset_after_fork()
+        exit_signals.await_at_exit(self)
 
     def _reset_after_fork(self) -> None:
         """Start anew in a child of fork: the helpers and threads belong to the parent."""
@@ -224,7 +256,7 @@ class _Submission:
         self._call = call
         self._owner = owner
         self._node = current_node()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # Ctrl-C may cancel it in the middle of it
         self._cancelled = False
         self._stopped = False  # since the node stops that submitted it
         self._job: Job | None = None
