@@ -60,6 +60,9 @@ def make_short(word: str = "hello") -> lp.Program:
     return program
 
 
+MADE = make_short()
+
+
 def fail() -> None:
     print("the last words")
     raise RuntimeError("the disk is on fire")

@@ -68,6 +68,7 @@ def test_a_program_that_fails_gives_1_and_its_error_and_a_webhook_is_told():
         ([f"{PROGRAMS}:make_nothing"], "it has to return an lp.Program"),
         ([f"{PROGRAMS}:nope"], "has no function 'nope'; it has call_for_ever, "),
         ([f"{PROGRAMS}:make_shrt"], "has no function 'make_shrt'; did you mean 'make_short'?"),
+        ([f"{PROGRAMS}:MADE"], "MADE is an lp.Program: name a function that makes it, and returns it"),
         (["--", "--word=x"], "write MODULE:FUNCTION -- --word=x"),
         (["no.such.module:make"], "there is no module 'no.such.module'"),
         (["nonsense"], "write MODULE:FUNCTION"),

@@ -100,6 +100,7 @@ def test_a_handle_among_the_globals_of_a_node_is_an_error_that_says_where_it_bel
     )
     assert "work/0 (work) uses the global 'server' (launcher.py:" in said
     assert "nodes get it as an argument, lp.PyNode(function, handle)" in said
+    assert "Make it inside" not in said
 
 
 def test_a_child_that_was_spawned_belongs_to_the_program(tmp_path):

@@ -63,6 +63,10 @@ def test_a_forward_handle_stands_for_a_node_that_comes_later():
         handle.dereference()
     with program.group("later"):
         program.add_node(lp.CourierNode(dict))
+        with pytest.raises(lp.errors.HandleNotResolved, match="never filled; there are 1 of them"):
+            handle.dereference()
+        with pytest.raises(lp.errors.HandleNotResolved, match=r"never filled; did you mean 'later'\?"):
+            program.handle_to("latr").dereference()
         own = program.add_node(lp.CourierNode[Any](dict))
     assert handle.node is own.node
 

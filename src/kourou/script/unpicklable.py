@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from kourou.errors import KourouError
 from kourou.nested import parts_of
 from kourou.shown import described, shown
 
@@ -67,10 +68,12 @@ def describe_global(name: str, value: Any, asked_by: Mapping[str, str], error: E
     if path and what.startswith("the global"):
         what += f" ({name}{path})"
     users = _chain(asker, asked_by)
+    told = f"{users} uses {what}{_place(name, path, value)}, which cannot be pickled: {described(reason)}"
+    if isinstance(reason, KourouError):  # it says what to do
+        return told
     return (
-        f"{users} uses {what}{_place(name, path, value)}, which cannot be pickled: {described(reason)} "
-        f"(it is {shown(culprit)}). Make it inside of the function that uses it, or in a module of its own, which the "
-        "node imports; or launch with local_mt"
+        f"{told} (it is {shown(culprit)}). Make it inside of the function that uses it, or in a module of its own, "
+        "which the node imports; or launch with local_mt"
     )
 
 

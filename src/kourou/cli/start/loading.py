@@ -48,6 +48,8 @@ def load_program(target: str, words: Sequence[str] = (), *, command: str = "run"
     with _users_code(f"{module_name} cannot be imported"), context.no_launch(f"{module_name} is imported"):
         module = import_named(module_name, errors.PlanError)
     function = getattr(module, function_name, None)
+    if isinstance(function, Program):
+        raise errors.PlanError(f"{target} is an lp.Program: name a function that makes it, and returns it")
     if not callable(function):
         hint = _what_there_is(module, function_name)
         raise errors.PlanError(f"{module_name} has no function {function_name!r}{hint}")

@@ -16,7 +16,7 @@ from kourou.runtime.graph.node import Node
 from kourou.runtime.graph.resources import PythonProcess
 from kourou.runtime.model.names import child_name
 from kourou.runtime.waiting.node_target import NodeTarget
-from kourou.shown import shown
+from kourou.shown import meant, shown
 
 if TYPE_CHECKING:
     from kourou.runtime.graph.topology import Topology
@@ -262,8 +262,12 @@ class ForwardHandle(Handle[Any]):
     def _own_handle(self) -> Handle[Any]:
         node = self._node
         if node is None:
+            groups = self._program.groups
+            there = f"there are {len(groups[self._label])} of them" if self._label in groups else ""
+            there = there or meant(self._label, groups, "its labels are")
             raise errors.HandleNotResolved(
-                f"the program has no node {self.node_name}: handle_to({self._label!r}, {self._index}) was never filled"
+                f"the program has no node {self.node_name}: "
+                f"handle_to({self._label!r}, {self._index}) was never filled; {there}"
             )
         return node.create_handle()
 
