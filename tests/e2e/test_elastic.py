@@ -14,6 +14,7 @@ from kourou import errors
 from kourou.runtime.launch.decisions.state_machine import AddAsked
 from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.run import Run
+from kourou.runtime.model.events import StopAsked
 from kourou.runtime.plan import addition
 from kourou.testing.engines import LocalHosts
 from optional import pytest
@@ -255,7 +256,7 @@ def test_what_was_taken_just_before_a_stop_was_taken() -> None:
         def is_taken() -> bool:
             looks.append(run.stop_reason)
             if len(looks) == 1:
-                run._director.request_stop("enough", "somebody")
+                run._director.tell(StopAsked(reason="enough", origin="somebody"))
                 until(lambda: run.stop_reason, WAIT_S)
             return len(looks) > 1
 
