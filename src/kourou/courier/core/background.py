@@ -51,6 +51,11 @@ class BackgroundLoop:
         if self._thread is not None:
             self.wake(urgent=True)
 
+    def join(self) -> None:
+        """Wait for that."""
+        if self._thread is not None:
+            self._thread.join()
+
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
             return  # another thread is at it, or this one, and was interrupted

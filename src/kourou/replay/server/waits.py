@@ -12,17 +12,19 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kourou import threads
 from kourou.courier import current_call
+from kourou.courier.core.background import BackgroundLoop
 from kourou.errors import CallCancelled, DeadlineExceeded, RpcError
 from kourou.replay.table.completion import Completion
 from kourou.replay.table.requests import Request
+
+_log = logging.getLogger("kourou.replay")
 
 _MAINTENANCE_S = 0.25  # how soon the death of a client is noticed
 
 
 class Waits:
-    """The waits of a server's calls.
+    """The waits of a server's calls, and the thread that ends them, which also looks after the server now and then.
 
     Attributes:
         allowed: False once nobody is to wait any more.
@@ -30,7 +32,12 @@ class Waits:
 
     def __init__(self, maintain: Callable[[], None]) -> None:
         self.allowed = True
-        self._maintenance = MaintenanceThread(maintain, _MAINTENANCE_S)
+        self._maintain = maintain
+        self._lock = threading.Lock()
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._loop = BackgroundLoop(self._tick, "kourou-replay-maintenance")
+        self._call_in(_MAINTENANCE_S, self._round)
 
     def limit(
         self,
@@ -47,7 +54,7 @@ class Waits:
         if not self.allowed or (timeout_s is not None and timeout_s <= 0):
             give_up()
         elif timeout_s is not None:
-            self._maintenance.call_at(time.monotonic() + timeout_s, functools.partial(_call, weakref.ref(give_up)))
+            self._call_in(timeout_s, functools.partial(_call, weakref.ref(give_up)))
 
     def error(self, why: str) -> RpcError:
         """What a call that was given up is answered."""
@@ -55,7 +62,32 @@ class Waits:
 
     def stop(self) -> None:
         """End the thread."""
-        self._maintenance.stop()
+        self._loop.stop()
+        self._loop.join()
+
+    def _call_in(self, time_s: float, action: Callable[[], object]) -> None:
+        with self._lock:
+            heapq.heappush(self._due, (time.monotonic() + time_s, next(self._order), action))
+            is_next = self._due[0][2] is action
+        if is_next:
+            self._loop.wake(urgent=True)
+
+    def _tick(self) -> float:
+        """Do what is due; seconds until the next."""
+        while True:
+            with self._lock:
+                due_s = self._due[0][0] - time.monotonic()
+                if due_s > 0:
+                    return due_s
+                action = heapq.heappop(self._due)[2]
+            try:
+                action()
+            except Exception:  # noqa: BLE001 - whatever went wrong, the others are still to be served
+                _log.exception("the maintenance of a replay server failed")
+
+    def _round(self) -> None:
+        self._call_in(_MAINTENANCE_S, self._round)
+        self._maintain()
 
 
 def _call(give_up: weakref.ref[Callable[[], object]]) -> None:
@@ -68,55 +100,3 @@ def wanted_by_caller() -> Callable[[], bool]:
     """Whether the caller of the call that is being handled still waits for the answer."""
     cancelled = current_call().cancelled
     return lambda: not cancelled.is_set()
-
-
-_log = logging.getLogger("kourou.replay")
-
-
-class MaintenanceThread:
-    """Timers, and one periodic call."""
-
-    def __init__(self, maintain: Callable[[], None], every_s: float) -> None:
-        self._maintain = maintain
-        self._every_s = every_s
-        self._news = threading.Condition()
-        self._due: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="kourou-replay-maintenance", daemon=True)
-        threads.start(self._thread)
-
-    def call_at(self, deadline: float, action: Callable[[], object]) -> None:
-        """Run ``action`` at that time of ``time.monotonic()``, or soon after."""
-        with self._news:
-            heapq.heappush(self._due, (deadline, next(self._order), action))
-            if self._due[0][2] is action:
-                self._news.notify()
-
-    def stop(self) -> None:
-        """End the thread."""
-        with self._news:
-            self._stopped = True
-            self._news.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        next_round = time.monotonic() + self._every_s
-        while True:
-            with self._news:
-                if self._stopped:
-                    return
-                wake = min(next_round, self._due[0][0]) if self._due else next_round
-                self._news.wait(max(0.0, wake - time.monotonic()))
-                now = time.monotonic()
-                ready = []
-                while self._due and self._due[0][0] <= now:
-                    ready.append(heapq.heappop(self._due)[2])
-            if now >= next_round:
-                ready.append(self._maintain)
-                next_round = now + self._every_s
-            for action in ready:
-                try:
-                    action()
-                except Exception:  # noqa: BLE001 - whatever went wrong, the others are still to be served
-                    _log.exception("the maintenance of a replay server failed")
