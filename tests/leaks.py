@@ -70,6 +70,18 @@ class Snapshot:
         return lines
 
 
+def owners_of_descriptors() -> list[str]:
+    """A line for each object of gRPC or asyncio that lives, and the kinds of what refers to it: a descriptor without a
+    name does not say whose it is.
+    """
+    owners = [each for each in gc.get_objects() if type(each).__module__.startswith(("grpc.", "grpc._", "asyncio."))]
+    return [
+        f"{type(each).__module__}.{type(each).__qualname__}, referred to by "
+        f"{sorted({type(one).__qualname__ for one in gc.get_referrers(each) if one is not owners})}"
+        for each in owners
+    ]
+
+
 # Older than the session, and not its own: nothing of them is read again, which is most of what a snapshot would cost.
 _OTHERS = frozenset(psutil.process_iter()) - frozenset(psutil.Process().children(recursive=True))
 # Younger ones, such as those of the session's other workers, and the mark of each: they do not become its own later.
