@@ -144,9 +144,10 @@ def test_what_would_be_submitted_is_told_to_the_letter() -> None:
     plan = compile_program(program_of(4), slurm, local_resources=resources)
     submission = plan_submission(plan, Path("/runs/engines-1"))
     lines = submission.script.splitlines()
-    assert lines[:3] == ["#!/bin/bash", "trap '' USR1", "module load cuda"]
-    assert lines[3].startswith("exec ")
-    assert shlex.split(lines[3])[-1].endswith("import main; main('/runs/engines-1')")
+    keep = "trap 'export KOUROU_SIGNALLED=1' USR1"
+    assert lines[:4] == ["#!/bin/bash", keep, "module load cuda", "trap '' USR1"]
+    assert lines[4].startswith("exec ")
+    assert shlex.split(lines[4])[-1].endswith("import main; main('/runs/engines-1')")
     assert submission.command == (
         *("sbatch", "--parsable", "--job-name=engines", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=4"),
         *("--gres=gpu:2", "--partition=gpu", "--time=4:00:00", "--no-kill", "--exclude=n7", "--requeue"),

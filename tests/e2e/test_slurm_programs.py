@@ -179,6 +179,22 @@ def test_a_job_that_is_told_of_its_limit_before_it_can_hear_begins_again(tmp_pat
     stop_run(found, timeout_s=None, as_json=False)
 
 
+def test_a_signal_that_comes_while_a_jobs_script_still_runs_is_kept(tmp_path: Path) -> None:
+    # Given a job whose script still loads modules
+    program = lp.Program("counting")
+    program.add_node(lp.PyNode(count_on), label="counter")
+    begun, loaded = tmp_path / "begun", tmp_path / "loaded"
+    loads = f"touch {begun}; until test -e {loaded}; do sleep 0.05; done"
+    found = choose_run(lp.submit(program, lp.Slurm(lines=(loads,))))
+    until(begun.exists, WITHIN_S, "the script")
+    # When it is told to save its work
+    subprocess.run(["scancel", "--signal=USR1", "--batch", found.info.job], check=True)
+    loaded.touch()
+    # Then it begins again as soon as its launcher is there
+    until(lambda: restarts(found.info.job) == 1, WITHIN_S, "a job that waits again")
+    stop_run(found, timeout_s=None, as_json=False)
+
+
 def test_a_job_that_slurm_does_not_put_back_tells_how_to_go_on() -> None:
     # Given a job that may not be requeued
     program = lp.Program("counting")

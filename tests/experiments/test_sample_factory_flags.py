@@ -109,6 +109,10 @@ def test_ngc(tmp_path: Path) -> None:
     done = launch(tmp_path, *flags, PATH=path)
     assert (done.returncode, (tmp_path / "calls").read_text().count("/dev/null/workspace/run/exp_")) == (0, 4)
     assert (tmp_path / "train_dir" / "run" / "sweep.sqlite").exists()
+    # and a launch of another backend, which has its journal there as well, says why it starts none of them
+    done = launch(tmp_path, "--run=described", "--backend=processes")
+    told = "run: 4 queued\n  4 were handed to another system before, and not run here; --rerun all runs all of them\n"
+    assert (done.returncode, done.stderr) == (0, told)
 
 
 def test_a_mistake_in_the_described_module_shows_its_own_traceback(tmp_path: Path) -> None:

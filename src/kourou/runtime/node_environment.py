@@ -32,6 +32,8 @@ NODE_VARIABLE = "KOUROU_NODE"
 """The node."""
 COOKIE = "KOUROU_COOKIE"
 """Inherited by every process of a node; ``process.process_table`` makes its value."""
+SIGNALLED_VARIABLE = "KOUROU_SIGNALLED"
+"""Set by a batch job's script, for what it executes last, where the signal came while the script itself ran."""
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
 # Read by OpenMP (torch too), MKL, OpenBLAS and NumExpr; more threads than CPUs make all of them slower.

@@ -61,6 +61,8 @@ def summary(outcome: SweepOutcome) -> str:
     lines += [f"  {record.name} {record.how_it_ended}; logs: {record.folder}" for record in outcome.failed[:_MOST_TOLD]]
     if len(outcome.failed) > _MOST_TOLD:
         lines.append(f"  and {len(outcome.failed) - _MOST_TOLD} more")
+    if (queued := states.get(RunState.QUEUED, 0)) and not outcome.stopped:
+        lines.append(f"  {queued} were handed to another system before, and not run here; --rerun all runs all of them")
     if outcome.failed and outcome.stopped != "interrupted":
         lines.append("  the same command with --rerun failed runs them again")
     return "\n".join(lines)

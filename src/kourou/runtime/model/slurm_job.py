@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from kourou import errors
+from kourou.runtime.node_environment import SIGNALLED_VARIABLE
 from kourou.shown import shown
 
 
@@ -74,6 +75,7 @@ class SlurmJob:
 
     def script(self, command: str) -> str:
         """What a batch job runs."""
-        # exec: Slurm's signals reach the command, and no shell waits in between. One that comes before that is ready
-        # for it must not end it.
-        return "\n".join(["#!/bin/bash", "trap '' USR1", *self.lines, f"exec {command}", ""])
+        # exec: Slurm's signals reach the command, and no shell waits in between. One that comes before is kept, and one
+        # that comes while the command's interpreter begins must not end it.
+        keep = f"trap 'export {SIGNALLED_VARIABLE}=1' USR1"
+        return "\n".join(["#!/bin/bash", keep, *self.lines, "trap '' USR1", f"exec {command}", ""])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
 
 from kourou import threads
+from kourou.runtime.node_environment import SIGNALLED_VARIABLE
 
 
 class HeldSignal:
@@ -18,11 +20,11 @@ class HeldSignal:
         number: of the signal.
 
     Attributes:
-        came: whether it has come.
+        came: whether it has come, if need be to the script that has become this process.
     """
 
     def __init__(self, number: int) -> None:
-        self.came = False
+        self.came = os.environ.pop(SIGNALLED_VARIABLE, None) is not None
         self._number = number
         self._act: Callable[[], object] = lambda: None
         signal.signal(number, lambda *_: self._on())
