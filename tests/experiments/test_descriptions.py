@@ -30,6 +30,10 @@ def describe(*experiments: Experiment, **options: Any) -> RunDescription:
     return RunDescription("run", experiments, **options)
 
 
+class Opaque:
+    def __call__(self) -> None: ...
+
+
 def train(lr: float, seed: int) -> None:
     """Stands for a function that is run."""
 
@@ -336,6 +340,14 @@ class TestRuns:
             (lambda: list(describe(Experiment("e", train)).generate_experiments("d")), "no command line in text"),
             (lambda: RunSpec(name="r", folder="f"), "got 0 of them"),
             (lambda: RunSpec(name="r", folder="f", command=("a",), function=train), "got 2 of them"),
+            (
+                lambda: RunSpec(name="r", folder="f", command=cast("Any", "python train.py")),
+                "got 'python train.py'; shlex",
+            ),
+            (
+                lambda: RunSpec(name="r", folder="f", function=Opaque()),
+                "run 'r': an object of type Opaque cannot identify",
+            ),
             (lambda: RunSpec(name="r", folder="f", command=()), "'r' has an empty command"),
             (lambda: RunSpec(name="r", folder="", command=("a",)), "a name and a folder"),
             (lambda: RunSpec(name="r", folder="f", command=("a",), seed=-1), "at least 0"),

@@ -207,6 +207,21 @@ def test_what_cannot_be_pickled_is_named_before_anything_starts(tmp_path: Path) 
     assert not list(tmp_path.rglob("*.log"))
 
 
+def test_parameters_that_a_function_does_not_take_are_told_before_anything_starts(tmp_path: Path) -> None:
+    draw = draw_from_numpys_generator
+    runs = [function_run(tmp_path, "a", draw, index=1, no=2), function_run(tmp_path, "b", draw)]
+    with pytest.raises(errors.PlanError) as caught:
+        sweep(tmp_path, runs)
+    told = [
+        problem.partition(" is called with other arguments than it takes: ")[::2] for problem in caught.value.problems
+    ]
+    assert told == [
+        ("run a: draw_from_numpys_generator", "got an unexpected keyword argument 'no'"),
+        ("run b: draw_from_numpys_generator", "missing a required argument: 'index'"),
+    ]
+    assert not list(tmp_path.rglob("*.log"))
+
+
 def test_failures_are_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     runs = [
         shell_run(tmp_path, "bad", "echo before; echo oh no >&2; exit 3"),

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from kourou.experiments.failures import DescriptionError
 from kourou.runtime.graph.program import Program
+from kourou.shown import shown
 
 ProgramSource: TypeAlias = "Program | Callable[..., Program]"
 _SEED_BITS = 31
@@ -63,11 +64,20 @@ class RunSpec:
             raise DescriptionError(f"a run has a name and a folder, got {self.name!r} and {self.folder!r}")
         if not self.setting:
             what = self.command or self.function or self.program
-            object.__setattr__(self, "setting", setting_id(what, self.params, self.env))
+            try:
+                setting = setting_id(what, self.params, self.env)
+            except DescriptionError as error:
+                raise DescriptionError(f"run {self.name!r}: {error}") from error
+            object.__setattr__(self, "setting", setting)
 
     def _check_command(self) -> None:
         if self.command is None:
             return
+        if isinstance(self.command, str):
+            raise DescriptionError(
+                f"run {self.name!r}: a command is a sequence with a text for each argument, got {shown(self.command)}; "
+                "shlex.split makes one of a line for a shell"
+            )
         if not self.command or not self.command[0]:
             raise DescriptionError(f"run {self.name!r} has an empty command")
         for argument in self.command:
@@ -149,7 +159,7 @@ def _canonical(value: Any) -> Any:
         if applies(value):
             return text(value)
     raise DescriptionError(
-        f"a parameter of type {type(value).__qualname__} cannot identify a run, since its text changes with every "
+        f"an object of type {type(value).__qualname__} cannot identify a run, since its text changes with every "
         "launch: give it a __repr__ that tells what is in it, or use a name and look the object up in the run"
     )
 

@@ -18,6 +18,7 @@ from kourou.experiments.results.results import run_record
 from kourou.experiments.sweep.slots import Slot
 from kourou.runtime.graph.handles import Handle
 from kourou.runtime.graph.program import Program
+from kourou.runtime.interpreter.user_code import untaken
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.node_environment import RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE, with_devices
 from kourou.runtime.plan import absl_flags
@@ -137,6 +138,10 @@ def _pickled(run: RunSpec) -> tuple[bytes, frozenset[str]]:
     kind = "function" if run.function is not None else "program"
     target = run.function if run.function is not None else run.program
     arguments = {} if isinstance(target, Program) else run.arguments
+    if not isinstance(target, Program):
+        mistakes = untaken(target, (), arguments)
+        if mistakes:
+            raise errors.PlanError(*(f"run {run.name}: {mistake}" for mistake in mistakes))
     values = {kind: target, **{f"params[{name!r}]": value for name, value in arguments.items()}}
     try:
         packed = pack(values, f"run {run.name}", reduce=_reduced, reducers=codec.reducers(), libraries=FORKABLE)
