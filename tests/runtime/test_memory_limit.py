@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from kourou.runtime.process import process_table
-from kourou.runtime.process.memory_limit import MemoryWatch
+from kourou.runtime.process.memory_limit import MemoryLimits
+from kourou.runtime.process.zygote_process import Process
 
 
 @pytest.fixture
@@ -23,15 +25,22 @@ def waiting() -> Iterator[int]:
         process.communicate(b"\n")
 
 
-def test_a_limit_that_comes_near_is_told_once_and_one_that_is_passed_each_time(waiting: int) -> None:
+def limited(pid: int, memory_bytes: int) -> MemoryLimits:
+    """What watches it."""
+    unused: Any = None
+    limits = MemoryLimits()
+    limits.add(Process(name="a/0", attempt=1, zygote=unused, output=unused, memory_bytes=memory_bytes, pid=pid))
+    return limits
+
+
+def test_a_limit_that_comes_near_is_told_once_and_one_that_is_passed_is_a_cause(waiting: int) -> None:
     used = process_table.memory_bytes({waiting})
-    near, far, past = MemoryWatch(), MemoryWatch(), MemoryWatch()
-    near.add(waiting, int(used * 1.05))
-    far.add(waiting, used * 10)
-    past.add(waiting, used // 2)
-    assert (near.look(), far.look(), list(past.look())) == ({}, {}, [waiting])
-    assert list(near.come_near()) == [waiting]
-    assert near.come_near() == {}
-    assert far.come_near() == {}
-    past.discard(waiting)  # it is killed, which is told in other words
-    assert past.come_near() == {}
+    near, far, past = (limited(waiting, bytes_) for bytes_ in (int(used * 1.05), used * 10, used // 2))
+    assert (list(near.passed()), list(far.passed())) == ([], [])
+    [(_, told)] = near.near()
+    assert "is killed past its limit of" in told
+    assert list(near.near()) == list(far.near()) == []
+    [killed] = past.passed()
+    assert "and was killed" in killed.cause
+    assert list(past.near()) == []  # which is told in other words
+    assert past.due_in_s is None

@@ -243,7 +243,7 @@ def test_who_sends_does_not_wait_for_the_network_and_is_told_when_much_waits(wir
     # Given an end that nobody reads
     one, other = wires
     told: list[bool] = []
-    one.watch_room(told.append)
+    one.session.on_full = told.append
     # When far more is sent than a pipe holds
     for number in range(200):
         one.send("line", number, b"x" * 100_000)
@@ -299,7 +299,7 @@ def test_what_is_told_last_of_much_that_waits_is_what_holds(wires: tuple[Wire, W
             received.extend(other.receive() or ())
         told.append(full)
 
-    one.watch_room(on_full)
+    one.session.on_full = on_full
     # When more is sent than may wait
     for number in range(100):
         one.send("line", number, b"x" * 100_000)

@@ -16,7 +16,6 @@ import ssl
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from kourou.later import importing
@@ -24,7 +23,7 @@ from kourou.runtime.host_agent.dial_order import DialOrder
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.liveness import agents_patience_s, heartbeat_s
 from kourou.runtime.host_agent.pipe_agent import Service
-from kourou.runtime.host_agent.session import UNREADABLE, BrokenSession, Session
+from kourou.runtime.host_agent.session import UNREADABLE, BrokenSession, Sender, Session
 
 AGENT = "agent"
 """The role of an agent, in the first line."""
@@ -56,7 +55,7 @@ class Ended(Exception):
         """The launcher is there, and does not want this one."""
 
 
-class Caller:
+class Caller(Sender):
     """Holds a session with a launcher, over as many connections as it takes.
 
     Args:
@@ -83,36 +82,23 @@ class Caller:
 
     # -- Wire's part, from any thread ---------------------------------------------------------------------------
 
-    def send(self, *message: Any) -> None:
-        """Send one message after those before it."""
-        self.session.put(message)
-        self._schedule()
-
-    def send_first(self, *message: Any) -> None:
-        """Send one ahead of all that wait."""
-        self.session.put(message, first=True)
-        self._schedule()
+    def put(self, message: tuple[Any, ...], **how: bool) -> None:
+        self.session.put(message, **how)
+        if not self._scheduled:
+            self._scheduled = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._flush)
 
     def send_bulk(self, *message: Any) -> None:
         """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
         self.session.wait_for_room()
         self.send(*message)
 
-    def watch_room(self, on_full: Callable[[bool], None]) -> None:
-        """Have somebody told when much waits, and when there is room again."""
-        self.session.on_full = on_full
-
     def end(self, timeout_s: float) -> None:
         """Nobody waits for room any more."""
         del timeout_s
         self.session.on_full = lambda _: None
         self.session.let_go()
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -253,7 +239,7 @@ async def dial(path: str, place: int, *, ends_on_term: bool = False) -> None:
     caller = Caller(order, {"role": AGENT, "place": place, "name": name, "pid": os.getpid()})
     with importing():
         service: Service = importlib.import_module(order.entry).serve(caller)
-    caller.watch_room(service.pause_output)
+    caller.session.on_full = service.pause_output
     done = asyncio.get_running_loop().create_future()
     has_launcher = False
 

@@ -15,6 +15,7 @@ from kourou.runtime.files.scratch import ScratchFolder
 from kourou.runtime.host_agent.first_messages import HostInfo, HostSetup
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.host_agent.pipe_agent import Service
+from kourou.runtime.host_agent.session import Sender
 from kourou.runtime.host_agent.tunnel import Tunnel
 from kourou.runtime.metrics.shipping import RowSender
 from kourou.runtime.model.inventory import Inventory
@@ -29,19 +30,13 @@ def serve(wire: AgentWire) -> HostAgent:
     return HostAgent(wire)
 
 
-class AgentWire(Protocol):
+class AgentWire(Sender, Protocol):
     """What leads to the launcher."""
 
     ends: tuple[str, str]
     """The addresses of this host and of the launcher's, where it crosses hosts."""
     run_id: str
     """The run whose nodes will be started here; "": that is told later."""
-
-    def send(self, *message: Any) -> None:
-        """Tell the launcher something, after all that was told before; returns at once."""
-
-    def send_first(self, *message: Any) -> None:
-        """Tell it something ahead of what waits to be sent."""
 
 
 class HostAgent(ProcessEvents, Service):

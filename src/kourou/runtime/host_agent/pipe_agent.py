@@ -48,7 +48,7 @@ def main(entry: str, silence_s: float) -> None:
     os.close(null)
     os.dup2(2, 1)
     service: Service = importlib.import_module(entry).serve(wire)
-    wire.watch_room(service.pause_output)
+    wire.session.on_full = service.pause_output
     try:
         wire.greet()
         while wire.is_readable(silence_s):

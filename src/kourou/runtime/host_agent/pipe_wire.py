@@ -13,12 +13,12 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from kourou import threads
 from kourou.runtime.files.descriptors import is_readable
-from kourou.runtime.host_agent.session import Session
+from kourou.runtime.host_agent.session import Sender, Session
 
 PREAMBLE = b"\nkourou-agent-1\n"
 """What an agent says first. Whatever a host's login scripts print comes before it, and is skipped."""
@@ -26,7 +26,7 @@ PREAMBLE = b"\nkourou-agent-1\n"
 _READ_BYTES = 1 << 20
 
 
-class Wire:
+class Wire(Sender):
     """One end. Any thread may send; one thread receives. Its owner calls :meth:`end` before it closes the descriptors.
 
     Args:
@@ -37,7 +37,7 @@ class Wire:
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._read_fd = read_fd
         self._write_fd = write_fd
-        self._session = Session()
+        self.session = Session()
         self._news = threading.Event()
         self._ended = False
         self._shows_life = False  # as soon as may be
@@ -49,26 +49,15 @@ class Wire:
         self._thread = threading.Thread(target=self._write_all, name="kourou-wire", daemon=True)
         threads.start(self._thread)
 
-    def watch_room(self, on_full: Callable[[bool], None]) -> None:
-        """Have somebody told when much waits to be written, and when there is room again: see :class:`Session`."""
-        self._session.on_full = on_full
-
-    def send(self, *message: Any) -> None:
-        """Send one message after those before it. Once the other end is gone, or this one was ended, it is dropped."""
-        self._put(message)
-
-    def send_first(self, *message: Any) -> None:
-        """Send one ahead of all that wait, but for others of this kind: what others wait for."""
-        self._put(message, first=True)
-
-    def send_late(self, *message: Any) -> None:
-        """Like :meth:`send`, but pickle it when its turn comes: what it refers to takes no memory twice meanwhile."""
-        self._put(message, late=True)
+    def put(self, message: tuple[Any, ...], **how: bool) -> None:
+        if not self._ended:
+            self.session.put(message, **how)
+            self._news.set()
 
     def send_bulk(self, *message: Any) -> None:
         """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
-        self._session.wait_for_room()
-        self._put(message)
+        self.session.wait_for_room()
+        self.put(message)
 
     def show_life(self) -> None:
         """Let the other end hear something, and how much has arrived."""
@@ -115,13 +104,8 @@ class Wire:
         return self._fed(data) if data else None
 
     def _fed(self, data: bytes) -> Iterator[tuple[Any, ...]]:
-        yield from self._session.feed(data)
+        yield from self.session.feed(data)
         self._news.set()  # the other end may wait to hear of it, or has made room
-
-    def _put(self, message: tuple[Any, ...], **how: bool) -> None:
-        if not self._ended:
-            self._session.put(message, **how)
-            self._news.set()
 
     def _write_all(self) -> None:
         shown_at = time.monotonic()
@@ -131,13 +115,13 @@ class Wire:
                 left_s = None if self._every_s is None else shown_at + self._every_s - time.monotonic()
                 if self._shows_life or (left_s is not None and left_s <= 0):
                     self._shows_life, shown_at = False, time.monotonic()
-                    self._write(self._session.sign_of_life())
-                elif (data := self._session.take()) is not None:
+                    self._write(self.session.sign_of_life())
+                elif (data := self.session.take()) is not None:
                     self._write(data)
                 else:
                     self._news.wait(left_s)
         self._ended = True
-        self._session.let_go()
+        self.session.let_go()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

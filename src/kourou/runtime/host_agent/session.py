@@ -11,7 +11,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 _HEAD = struct.Struct("<QQQ")  # the message's number, or 0 for none; the last one that was heard; bytes that follow
 _FULL_BYTES = 8 << 20  # that wait: to be sent, or to be heard of
@@ -27,6 +27,25 @@ _Message = tuple[Any, ...]
 
 class BrokenSession(ConnectionError):
     """The other end does not go on where this one is."""
+
+
+class Sender(Protocol):
+    """What leads to the other end, from any thread; nothing here waits for the network."""
+
+    def send(self, *message: Any) -> None:
+        """Tell the other end something, after all that was told before. Once it is gone, nothing is told."""
+        self.put(message)
+
+    def send_first(self, *message: Any) -> None:
+        """Tell it something ahead of what waits to be sent, but for others of this kind: what others wait for."""
+        self.put(message, first=True)
+
+    def send_late(self, *message: Any) -> None:
+        """As :meth:`send`, but pickled when its turn comes, so that what it refers to takes no memory twice."""
+        self.put(message, late=True)
+
+    def put(self, message: _Message, *, first: bool = False, late: bool = False) -> None:
+        """Any of these: see :meth:`Session.put`."""
 
 
 class Session:

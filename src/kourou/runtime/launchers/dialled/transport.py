@@ -51,14 +51,11 @@ class DialledTransport(Transport):
 
     # -- from any thread ----------------------------------------------------------------------------------------
 
-    def send(self, *message: Any) -> None:
-        self._put(message)
-
-    def send_first(self, *message: Any) -> None:
-        self._put(message, first=True)
-
-    def send_late(self, *message: Any) -> None:
-        self._put(message, late=True)
+    def put(self, message: tuple[Any, ...], **how: bool) -> None:
+        self._session.put(message, **how)
+        if not self._scheduled:
+            self._scheduled = True
+            self._thread.post(self._flush)
 
     def hang_up(self) -> None:
         """Tell the agent to end; returns at once. Idempotent."""
@@ -70,12 +67,6 @@ class DialledTransport(Transport):
         self.hang_up()
         self._gone.wait(max(0.0, self._end_by - time.monotonic()))
         self._thread.post(self._abort)
-
-    def _put(self, message: tuple[Any, ...], **how: bool) -> None:
-        self._session.put(message, **how)
-        if not self._scheduled:
-            self._scheduled = True
-            self._thread.post(self._flush)
 
     # -- in the loop --------------------------------------------------------------------------------------------
 

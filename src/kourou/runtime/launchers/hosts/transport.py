@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from kourou import errors
+from kourou.runtime.host_agent.session import Sender
 from kourou.runtime.model.hosts import Host
 
 
@@ -22,7 +23,7 @@ class TransportEvents(Protocol):
         """Much waits to be sent (True), or there is room again."""
 
 
-class Transport(Protocol):
+class Transport(Sender, Protocol):
     """Made, it is on its way; what is sent before the agent is there waits for it. Its owner closes it.
 
     No call waits for the network but :meth:`close`.
@@ -34,15 +35,6 @@ class Transport(Protocol):
     """The agent has this process's environment already. Known once it has answered."""
     tree: str | None
     """The folder here that the agent's own is a copy of; None: they are the same. Known once it has answered."""
-
-    def send(self, *message: Any) -> None:
-        """Tell the agent something, after all that was told before."""
-
-    def send_first(self, *message: Any) -> None:
-        """Tell the agent something ahead of what waits to be sent."""
-
-    def send_late(self, *message: Any) -> None:
-        """As :meth:`send`, but pickled when its turn comes, so that what it refers to takes no memory twice."""
 
     def close(self) -> None:
         """End the agent and all that it runs. Idempotent."""

@@ -105,10 +105,9 @@ class SshAgent:
             assert self._popen.stdout is not None  # noqa: S101 - a pipe
             self._wire = wire = Wire(self._popen.stdout.fileno(), self._popen.stdin.fileno())
             undo.callback(wire.end, _END_S)
-            wire.watch_room(on_full)
+            wire.session.on_full = on_full
             # To the agent, each of which returns at once but for the last. That it is gone tells ``on_lost``.
-            self.send, self.send_first, self.send_late = wire.send, wire.send_first, wire.send_late
-            self.send_bulk = wire.send_bulk
+            self.send, self.put, self.send_bulk = wire.send, wire.put, wire.send_bulk
             self._thread = threading.Thread(target=self._listen, name=f"kourou-agent-{host}", daemon=True)
             threads.start(self._thread)
             undo.pop_all()

@@ -44,21 +44,19 @@ class SshTransport(Transport):
         self._prepare = prepare
         self._events = events
         self._lock = threading.Lock()
-        self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._waiting: list[tuple[tuple[Any, ...], dict[str, bool]]] = []
         self._agent: SshAgent | None = None
         self._closed = False
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._connect, name=f"kourou-host-{name}", daemon=True)
         threads.start(self._thread)
 
-    def send(self, *message: Any) -> None:
-        self._pass("send", message)
-
-    def send_first(self, *message: Any) -> None:
-        self._pass("send_first", message)
-
-    def send_late(self, *message: Any) -> None:
-        self._pass("send_late", message)
+    def put(self, message: tuple[Any, ...], **how: bool) -> None:
+        with self._lock:
+            if self._agent is None:
+                self._waiting.append((message, how))
+            else:
+                self._agent.put(message, **how)
 
     def close(self) -> None:
         with self._lock:
@@ -68,13 +66,6 @@ class SshTransport(Transport):
         if agent is not None:
             agent.close()
         self._thread.join()
-
-    def _pass(self, how: str, message: tuple[Any, ...]) -> None:
-        with self._lock:
-            if self._agent is None:
-                self._waiting.append((how, message))
-            else:
-                getattr(self._agent, how)(*message)
 
     def _connect(self) -> None:
         try:
@@ -91,8 +82,8 @@ class SshTransport(Transport):
                     on_lost=self._events.on_lost,
                     on_full=self._events.on_full,
                 )
-                for how, message in self._waiting:
-                    getattr(self._agent, how)(*message)
+                for message, how in self._waiting:
+                    self._agent.put(message, **how)
                 self._waiting.clear()
             self._agent.await_ready()
         except errors.KourouError as error:
