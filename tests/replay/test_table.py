@@ -57,13 +57,17 @@ def items_of(triples: list[tuple[int, float, int]], policy_version: int = -1) ->
 
 
 def insert(table: Table, *triples: tuple[int, float, int], policy_version: int = -1) -> InsertRequest:
-    request = InsertRequest(items_of(list(triples), policy_version))
+    request = InsertRequest(items_of(list(triples), policy_version), lambda: True, ignore)
     table.insert(request)
     return request
 
 
+def ignore(_: object) -> None:
+    """What is told at the end of a request."""
+
+
 def sample(table: Table, count: int = 1) -> SampleRequest:
-    request = SampleRequest(count)
+    request = SampleRequest(count, lambda: True, ignore)
     table.sample(request)
     return request
 
@@ -120,7 +124,7 @@ def test_a_table_is_its_model(
             triples = [(next(keys), priority, size) for priority, size in argument]
             items = items_of(triples)
             holder.acquire(items.refs)
-            table.insert(InsertRequest(items))
+            table.insert(InsertRequest(items, lambda: True, ignore))
             model.waiting_inserts.append(list(triples))
             model.serve()
         elif what == "sample":
@@ -290,7 +294,7 @@ def test_an_item_that_can_never_fit_is_refused() -> None:
 def test_a_request_that_nobody_wants_is_skipped() -> None:
     table = Table.queue("q", 3)
     wanted = [True]
-    dead = SampleRequest(1, lambda: wanted[0])
+    dead = SampleRequest(1, lambda: wanted[0], ignore)
     table.sample(dead)
     alive = sample(table)
     wanted[0] = False
@@ -307,7 +311,7 @@ def test_thousands_that_nobody_wants_any_more_are_let_go(touched: Callable[[Tabl
     for key in range(1, 5001):
         items = items_of([(key, 1.0, 0)])
         holder.acquire(items.refs)
-        table.insert(InsertRequest(items, lambda: not gone.is_set()))
+        table.insert(InsertRequest(items, lambda: not gone.is_set(), ignore))
     # when all of them leave at once
     gone.set()
     touched(table)

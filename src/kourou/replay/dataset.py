@@ -83,11 +83,9 @@ class ReplayDataset(torch.utils.data.IterableDataset[TensorBatch]):
             for batch in batches:
                 structure, leaves = flatten(batch.data)  # lists of arrays of different shapes are nests, too
                 named = zip(structure.paths, leaves, strict=True)
-                yield TensorBatch(batch, structure.unflatten([self._tensor(path, leaf) for path, leaf in named]))
-
-    def _tensor(self, path: Path, array: Array) -> torch.Tensor:
-        tensor = _tensor(path, array)
-        return tensor.pin_memory() if self._pin_memory else tensor
+                tensors = [_tensor(path, leaf) for path, leaf in named]
+                tensors = [tensor.pin_memory() for tensor in tensors] if self._pin_memory else tensors
+                yield TensorBatch(batch, structure.unflatten(tensors))
 
 
 def _tensor(path: Path, array: Array) -> torch.Tensor:

@@ -9,10 +9,6 @@ from kourou.replay.protocol.item_batches import Items, SampledItems
 from kourou.replay.table.completion import Completion
 
 
-def _always() -> bool:
-    return True
-
-
 class Request:
     """Something that a table does when it can, in the order of arrival.
 
@@ -25,17 +21,14 @@ class Request:
         future: completed with None when all of it is done.
     """
 
-    def __init__(
-        self, wanted: Callable[[], bool] = _always, callback: Callable[[Completion[None]], object] | None = None
-    ) -> None:
+    def __init__(self, wanted: Callable[[], bool], callback: Callable[[Completion[None]], object]) -> None:
         self.wanted = wanted
         self.since = time.monotonic()
         self.give_up: Callable[[], object] | None = None
 
         def end(completion: Completion[None]) -> None:
             self.give_up = None  # which has the answer, too
-            if callback is not None:
-                callback(completion)
+            callback(completion)
 
         self.future = Completion[None](end)
 
@@ -48,10 +41,7 @@ class InsertRequest(Request):
     """
 
     def __init__(
-        self,
-        items: Items,
-        wanted: Callable[[], bool] = _always,
-        callback: Callable[[Completion[None]], object] | None = None,
+        self, items: Items, wanted: Callable[[], bool], callback: Callable[[Completion[None]], object]
     ) -> None:
         super().__init__(wanted, callback)
         self.items = items
@@ -77,8 +67,8 @@ class SampleRequest(Request):
     def __init__(
         self,
         count: int,
-        wanted: Callable[[], bool] = _always,
-        callback: Callable[[Completion[None]], object] | None = None,
+        wanted: Callable[[], bool],
+        callback: Callable[[Completion[None]], object],
         *,
         most: int = 0,
     ) -> None:
