@@ -15,6 +15,7 @@ from kourou.runtime.control.coordinator import Coordinator, Release, Stop, Watch
 from kourou.runtime.model.records import INTERRUPT, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import NodePlan
 from kourou.runtime.simulation.faults import Faults
+from kourou.runtime.simulation.invariants import Invariants
 
 
 class Clock:
@@ -52,16 +53,6 @@ _IMPORT_S = (0.3, 3.0)  # from the welcome until it is READY
 _END_S = (0.01, 0.5)  # from the stop until its code has ended
 _ASK_AGAIN_S = 10.0  # after a call that was not answered
 _pids = itertools.count(1000)
-
-
-class Watching(Protocol):
-    """Told what processes there are."""
-
-    def process_began(self, name: str) -> None:
-        """One exists."""
-
-    def process_ended(self, name: str) -> None:
-        """It does not any more."""
 
 
 class Network:
@@ -106,7 +97,7 @@ class World:
     faults: Faults
     coordinator: Coordinator
     network: Network
-    watching: Watching
+    watching: Invariants
 
 
 class Process:

@@ -31,7 +31,7 @@ from kourou.shown import shown
 InterruptedT = TypeVar("InterruptedT", bound=errors.Interrupted)
 
 
-class Interruptible(Protocol):
+class LiveRun(Protocol):
     """A run, as far as this module knows it."""
 
     @property
@@ -75,10 +75,10 @@ class _Exit(SystemExit):
 _Exit.__name__ = _Exit.__qualname__ = "SystemExit"
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU)
-_runs: list[Interruptible] = []
-_late: list[Interruptible] = []  # that take no signals before the interpreter's exit
+_runs: list[LiveRun] = []
+_late: list[LiveRun] = []  # that take no signals before the interpreter's exit
 _handlers = SignalHandlers()
-_waiting: list[Interruptible] = []
+_waiting: list[LiveRun] = []
 _held: list[int] | None = None  # signals that come while the main thread begins a run; None: it does not
 _failures: list[str] = []
 _at_exit_registered = False
@@ -88,7 +88,7 @@ _sys_exit = sys.exit
 
 
 @contextlib.contextmanager
-def beginning(run: Interruptible) -> Iterator[None]:
+def beginning(run: LiveRun) -> Iterator[None]:
     """In the body a run begins; from then on Ctrl-C stops it, and the interpreter's exit waits for it.
 
     What would tear the calling thread out of the body comes at its end: nothing would ever end a run that only half
@@ -115,7 +115,7 @@ def beginning(run: Interruptible) -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
-def await_at_exit(run: Interruptible) -> None:
+def await_at_exit(run: LiveRun) -> None:
     """From now on the interpreter's exit waits for it, and Ctrl-C stops it then; before, signals are its owner's.
 
     Idempotent, as :func:`await_no_more` is.
@@ -125,13 +125,13 @@ def await_at_exit(run: Interruptible) -> None:
         _late.append(run)
 
 
-def await_no_more(run: Interruptible) -> None:
+def await_no_more(run: LiveRun) -> None:
     """Its owner has ended it."""
     with contextlib.suppress(ValueError):
         _late.remove(run)
 
 
-def _watch(run: Interruptible, *, in_main: bool) -> None:
+def _watch(run: LiveRun, *, in_main: bool) -> None:
     _register_at_exit()
     if in_main:
         _take_signals()
@@ -166,7 +166,7 @@ def end_with(why: str) -> None:
 
 
 @contextlib.contextmanager
-def deferred(run: Interruptible) -> Iterator[None]:
+def deferred(run: LiveRun) -> Iterator[None]:
     """While the main thread is in the body, a first signal raises nothing: the body raises when the run has ended."""
     in_main = threading.current_thread() is threading.main_thread()
     if in_main:
