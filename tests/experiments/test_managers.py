@@ -350,6 +350,12 @@ def test_arguments_without_meaning_are_refused(tmp_path: Path, options: dict, to
         manager(tmp_path, **options)
 
 
+@pytest.mark.parametrize("agent", [object, "Walk", 3])
+def test_what_makes_no_agents_is_refused(tmp_path: Path, agent: Any) -> None:
+    with pytest.raises(errors.PlanError, match=r"agent_class is a class whose objects have fit\(budget\), got "):
+        manager(tmp_path, agent)
+
+
 def test_many_managers_share_workers_and_keep_their_order(tmp_path: Path) -> None:
     # given one manager that is slow and comes first, one that fails, and one that is quick
     fault = tmp_path / "fault"

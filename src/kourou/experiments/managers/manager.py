@@ -31,7 +31,7 @@ from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
 from kourou.notebook import table
 from kourou.ownership import read_own
-from kourou.shown import described
+from kourou.shown import described, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -104,7 +104,7 @@ class ExperimentManager:
         slurm: SlurmOptions | None = None,
         progress: bool | None = None,
     ) -> None:
-        self.agent_name = agent_name or getattr(agent_class, "name", "") or agent_class.__name__
+        self.agent_name = agent_name or _name_of_agent(agent_class)
         self.eval_kwargs = dict(eval_kwargs or {})
         self.workers = Workers(
             parallelization=parallelization,
@@ -329,6 +329,12 @@ class ExperimentManager:
     def job(self) -> FitJob:
         """What all fits share."""
         return self._job
+
+
+def _name_of_agent(agent_class: Any) -> str:
+    if not callable(agent_class) or (isinstance(agent_class, type) and not callable(getattr(agent_class, "fit", None))):
+        raise errors.PlanError(f"agent_class is a class whose objects have fit(budget), got {shown(agent_class)}")
+    return str(getattr(agent_class, "name", "") or getattr(agent_class, "__name__", type(agent_class).__name__))
 
 
 def _budget_and_others(budget: Any, fit_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
