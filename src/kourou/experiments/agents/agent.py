@@ -180,13 +180,7 @@ Recorded: TypeAlias = Literal["reward", "action", "action_and_reward"]
 """What is written of a step, under the tags ``reward`` and ``action``."""
 
 
-class Writing(Protocol):
-    """An agent, as far as its steps are concerned."""
-
-    writer: Writer
-
-
-def record(env: Any, what: Recorded, agent: Writing) -> Any:
+def record(env: Any, what: Recorded, agent: Agent) -> Any:
     """The environment, which tells the agent's writer of its steps, counted from 1. One that was unpickled goes on.
 
     Raises:
@@ -204,7 +198,7 @@ def record(env: Any, what: Recorded, agent: Writing) -> Any:
     class Recording(gymnasium.Wrapper):  # type: ignore[misc, name-defined] # loaded only when it is used
         def __init__(self) -> None:
             super().__init__(env)
-            self.told_agent: Writing | None = agent
+            self.told_agent: Agent | None = agent
             self.steps = 0
 
         def step(self, action: Any) -> Any:
