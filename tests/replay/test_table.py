@@ -73,7 +73,7 @@ def sample(table: Table, count: int = 1) -> SampleRequest:
 
 
 def keys_of(request: SampleRequest) -> list[int]:
-    return [key for part in request.parts for key in part.keys.tolist()]
+    return [key for part in request.parts for key in part.info["key"].tolist()]
 
 
 class Holder:
@@ -144,7 +144,7 @@ def test_a_table_is_its_model(
             for request in requests
             for part in request.parts
             for key, size, priority, times in zip(
-                part.keys, part.table_sizes, part.priorities, part.times_sampled, strict=True
+                *(part.info[name] for name in ("key", "table_size", "priority", "times_sampled")), strict=True
             )
         ]
         assert drawn == model.drawn
@@ -189,7 +189,7 @@ def test_random_tables_keep_their_bounds(
         assert len(table) <= 13
         request = sample(table, sampled)
         for part in request.parts:
-            for one, times, probability in zip(part.keys, part.times_sampled, part.probabilities, strict=True):
+            for one, times, probability in part.info[["key", "times_sampled", "probability"]].tolist():
                 seen[int(one)] = seen.get(int(one), 0) + 1
                 assert times == seen[int(one)]
                 assert not max_times or times <= max_times

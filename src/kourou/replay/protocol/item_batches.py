@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from kourou.replay.arrays.array_types import Floats, Integers, Keys, Refs, np
+from kourou.replay.arrays.array_types import Array, Floats, Integers, Keys, Refs, np
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,39 +37,44 @@ class Items:
         return Items(**{name: column[start:end] for name, column in vars(self).items()})
 
 
+INFO_DTYPE = np.dtype(
+    [
+        ("key", "<u8"),
+        ("probability", "<f8"),
+        ("table_size", "<i8"),
+        ("priority", "<f8"),
+        ("times_sampled", "<i4"),
+        ("inserted_ns", "<i8"),
+        ("policy_version", "<i8"),
+    ]
+)
+"""What is known of a sampled item, apart from its data: the probability of the draw and the size of the table when it
+was made, how often the item was sampled by then, this time included, and when it was inserted, in nanoseconds since the
+epoch."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampledItems:
     """Sampled items, in the order in which they were drawn.
 
     Attributes:
-        keys: [n].
-        probabilities: [n], of each draw when it was made.
-        table_sizes: [n], items in the table at that time.
-        priorities: [n].
-        times_sampled: [n], this draw included.
-        inserted_ns: [n], nanoseconds since the epoch.
-        policy_versions: [n], as they were inserted.
+        info: INFO_DTYPE[n].
         refs: [n, 3], where the data lies. They are held for whoever takes them, who releases them.
     """
 
-    keys: Keys
-    probabilities: Floats
-    table_sizes: Integers
-    priorities: Floats
-    times_sampled: Integers
-    inserted_ns: Integers
-    policy_versions: Integers
+    info: Array
     refs: Refs
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.refs)
 
     @staticmethod
     def joined(parts: Sequence[SampledItems]) -> SampledItems:
         """One after the other."""
         if len(parts) == 1:
             return parts[0]
-        return SampledItems(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+        info = np.concatenate([part.info for part in parts])
+        return SampledItems(info=info, refs=np.concatenate([part.refs for part in parts]))
 
 
 class References(Protocol):

@@ -6,24 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from kourou.replay.arrays.array_types import Integers, Keys, Refs, np
+from kourou.replay.arrays.array_types import Integers, Keys, Refs
 from kourou.replay.arrays.signature import Signature
-from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.storage.layout import ColumnSpec
 from kourou.replay.storage.rows import RowsHandle
-
-INFO_DTYPE = np.dtype(
-    [
-        ("key", "<u8"),
-        ("probability", "<f8"),
-        ("table_size", "<i8"),
-        ("priority", "<f8"),
-        ("times_sampled", "<i4"),
-        ("inserted_ns", "<i8"),
-        ("policy_version", "<i8"),
-    ]
-)
-"""What is known of a sampled item, apart from its data."""
 
 PROBE = ColumnSpec((), "|u1", (1,))
 
@@ -147,16 +133,3 @@ class InsertBatch:
     sealed: Sequence[tuple[int, Integers]] = ()
     leases: Sequence[tuple[int, int]] = ()
     order: tuple[int, int] | None = None
-
-
-def pack_sampled(sampled: SampledItems) -> bytes:
-    """What is known of sampled items, as INFO_DTYPE[n]."""
-    info = np.empty(len(sampled), INFO_DTYPE)
-    info["key"] = sampled.keys
-    info["probability"] = sampled.probabilities
-    info["table_size"] = sampled.table_sizes
-    info["priority"] = sampled.priorities
-    info["times_sampled"] = sampled.times_sampled
-    info["inserted_ns"] = sampled.inserted_ns
-    info["policy_version"] = sampled.policy_versions
-    return info.tobytes()

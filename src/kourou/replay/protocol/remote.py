@@ -13,8 +13,8 @@ from typing import Any
 from kourou import courier
 from kourou.errors import ConnectionLost, TableNotFound, WriterExpired
 from kourou.replay.arrays.array_types import Array, Integers, Keys, np
+from kourou.replay.protocol.item_batches import INFO_DTYPE
 from kourou.replay.protocol.messages import (
-    INFO_DTYPE,
     PROBE,
     PackedGroup,
     RowData,

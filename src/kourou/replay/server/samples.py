@@ -10,7 +10,7 @@ from typing import Any
 from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay.arrays.array_types import Keys, np
 from kourou.replay.protocol.item_batches import SampledItems
-from kourou.replay.protocol.messages import PackedGroup, SampleReply, Ticket, pack_sampled
+from kourou.replay.protocol.messages import PackedGroup, SampleReply, Ticket
 from kourou.replay.server.client_sessions import Session, Sessions
 from kourou.replay.server.data import DataStore, PatternGroup
 from kourou.replay.server.waits import Waits, wanted_by_caller
@@ -96,12 +96,9 @@ class Samples:
         found = self.tables[table]
         with self.lock:
             items, slots = found.state.items, found.state.find(keys)
-            sampled = items.sampled(  # as if they had been, but for what that changes
-                slots,
-                probabilities=np.full(len(slots), np.nan),
-                table_sizes=np.full(len(slots), len(found)),
-                times=items.times_sampled[slots].astype(np.int64),
-            )
+            # As if they had been sampled, but for what that changes.
+            times = items.times_sampled[slots]
+            sampled = items.sampled(slots, probabilities=np.nan, table_sizes=len(found), times=times)
             self.data.acquire(sampled.refs)
         return self._reply(known, sampled, None)
 
@@ -140,7 +137,7 @@ class Samples:
             if name is None:
                 groups = [self.data.fetch(group) for group in groups]
             packed = [pack_group(self.data, group, session.compression) for group in groups]
-            info = pack_sampled(sampled)
+            info = sampled.info.tobytes()
             if name is not None:
                 self.sessions.pin(session, sampled.refs, name)
                 ticket = name

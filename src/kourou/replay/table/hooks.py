@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from kourou import threads
-from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, np
+from kourou.replay.arrays.array_types import Array, Floats, Integers, Keys, Slots, np
 from kourou.replay.protocol.item_batches import SampledItems
 from kourou.replay.table.item_columns import ItemArrays
 
@@ -79,21 +79,22 @@ class Hooks:
     def on_items(self, what: str, items: ItemArrays, slots: Slots) -> None:
         """Something happened to items: ``what`` is the method to be called."""
         if self._extensions:
-            times = items.times_sampled[slots].astype(np.int64)
-            self._event(what, items.keys[slots], items.priorities[slots], times)
+            self._event(what, items.keys[slots], items.priorities[slots], items.times_sampled[slots])
 
     def on_sampled(self, sampled: SampledItems) -> None:
         """Items were sampled."""
         if self._extensions:
-            self._event("on_sample", sampled.keys, sampled.priorities, sampled.times_sampled)
+            info = sampled.info
+            self._event("on_sample", info["key"].copy(), info["priority"].copy(), info["times_sampled"])
 
     def on_reset(self) -> None:
         """The table was emptied."""
         if self._extensions:
             self._put("on_reset", self._table)
 
-    def _event(self, what: str, keys: Keys, priorities: Floats, times_sampled: Integers) -> None:
-        self._put(what, Event(table=self._table, keys=keys, priorities=priorities, times_sampled=times_sampled))
+    def _event(self, what: str, keys: Keys, priorities: Floats, times_sampled: Array) -> None:
+        times = times_sampled.astype(np.int64)
+        self._put(what, Event(table=self._table, keys=keys, priorities=priorities, times_sampled=times))
 
     def _put(self, what: str, event: Event | str) -> None:
         if self._closed:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from kourou.replay.arrays.array_types import Floats, Integers, Keys, Slots, grown, np
-from kourou.replay.protocol.item_batches import Items, SampledItems
+from kourou.replay.protocol.item_batches import INFO_DTYPE, Items, SampledItems
 
 _COLUMNS = ("keys", "priorities", "times_sampled", "inserted_ns", "refs", "sizes", "episodes", "policy_versions")
 
@@ -49,18 +50,17 @@ class ItemArrays:
         self.policy_versions[slots] = items.policy_versions
         return slots
 
-    def sampled(self, slots: Slots, *, probabilities: Floats, table_sizes: Integers, times: Integers) -> SampledItems:
+    def sampled(self, slots: Slots, *, probabilities: Any, table_sizes: Any, times: Any) -> SampledItems:
         """The items in slots, as they are handed out."""
-        return SampledItems(
-            keys=self.keys[slots],
-            probabilities=probabilities,
-            table_sizes=table_sizes,
-            priorities=self.priorities[slots],
-            times_sampled=times,
-            inserted_ns=self.inserted_ns[slots],
-            policy_versions=self.policy_versions[slots],
-            refs=self.refs[slots],
-        )
+        info = np.empty(len(slots), INFO_DTYPE)
+        info["key"] = self.keys[slots]
+        info["probability"] = probabilities
+        info["table_size"] = table_sizes
+        info["priority"] = self.priorities[slots]
+        info["times_sampled"] = times
+        info["inserted_ns"] = self.inserted_ns[slots]
+        info["policy_version"] = self.policy_versions[slots]
+        return SampledItems(info=info, refs=self.refs[slots])
 
     def remove(self, slots: Slots) -> None:
         """Free slots."""

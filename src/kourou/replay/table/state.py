@@ -215,7 +215,7 @@ class TableState:
         size = len(self)
         if limit < 1:
             slots, probabilities = self.sampler.sample(count)
-            return self._picked(slots, probabilities, np.full(count, size))
+            return self._picked(slots, probabilities, size)
         if limit == 1:
             distinct = self.sampler.sample_distinct(min(count, self._sheddable()))
             if distinct is not None:
@@ -227,7 +227,7 @@ class TableState:
         if last.any():  # from the first draw that deletes its item on, the others would have been different
             end = int(last.argmax()) + 1
             slots, probabilities = slots[:end], probabilities[:end]
-        return self._picked(slots, probabilities, np.full(len(slots), size))
+        return self._picked(slots, probabilities, size)
 
     def _sheddable(self) -> int:
         """Samples that may each delete an item before the table is too small to be sampled."""
@@ -240,7 +240,7 @@ class TableState:
         gone = np.repeat(np.arange(len(slots)), left)[:count]  # items deleted before each draw
         return self._picked(drawn, np.ones(len(drawn)), len(self) - gone)
 
-    def _picked(self, slots: Slots, probabilities: Floats, sizes: Slots) -> SampledItems:
+    def _picked(self, slots: Slots, probabilities: Floats, sizes: Slots | int) -> SampledItems:
         """Count the draws, hold their data, and delete the items that were sampled often enough."""
         items = self.items
         ranks = self._ranks(slots)
