@@ -32,8 +32,8 @@ def limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[int, tuple[i
     own = tmp_path / "own"
     own.write_text("4:memory:/elsewhere\n0::/job/step\n")
     (tmp_path / "job" / "step").mkdir(parents=True)
-    monkeypatch.setattr(threads, "_OWN_CGROUPS", own)
-    monkeypatch.setattr(threads, "_CGROUPS", tmp_path)
+    monkeypatch.setattr("kourou.limits._OWN_CGROUPS", own)
+    monkeypatch.setattr("kourou.limits._CGROUPS", tmp_path)
     return limits
 
 

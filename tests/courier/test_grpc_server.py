@@ -381,7 +381,7 @@ def test_clients_that_say_nothing_are_sent_away_though_others_come_and_go(monkey
             until(is_sent_away, 20)
 
 
-def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(server, monkeypatch):
+def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(server, monkeypatch, caplog):
     # Given a server that has no descriptors left for new connections
     client = Client(server.address, token=server.token, lane="grpc", timeout_s=20)
     assert client.echo(1) == 1
@@ -409,5 +409,8 @@ def test_a_server_without_descriptors_serves_on_and_accepts_when_there_are_some(
     assert client.echo(2) == 2
     assert other.echo(3) == 3
     assert refusals[3] - refusals[0] > 0.2
+    # And that is told once, since those who wait do not know for what
+    (told,) = (record.getMessage() for record in caplog.records if "no more connections" in record.getMessage())
+    assert "`ulimit -n` allows up to" in told
     courier.close(client)
     courier.close(other)

@@ -24,6 +24,7 @@ from kourou.experiments.journal.journal import (
     read_launches,
     read_records,
 )
+from kourou.experiments.journal.requests import ask, take_requests
 from kourou.experiments.journal.run_records import RunState
 from strangers import NOBODY, needs_root
 
@@ -175,3 +176,18 @@ def test_another_user_may_read_it_and_not_be_its_launcher() -> None:
                 code = 0
             os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_request_that_cannot_be_read_now_is_taken_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a request, and a process that has no descriptor left for a moment
+    ask(tmp_path, "stop")
+    with monkeypatch.context() as patch:
+
+        def refuse(_: Path) -> bytes:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patch.setattr(Path, "read_bytes", refuse)
+        assert take_requests(tmp_path) == []
+    # When it has, then the request is taken, once
+    assert [request.kind for request in take_requests(tmp_path)] == ["stop"]
+    assert take_requests(tmp_path) == []

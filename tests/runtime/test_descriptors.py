@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kourou.runtime.files.descriptors import is_readable, with_remedy
+from kourou.limits import with_remedy
+from kourou.runtime.files.descriptors import is_readable
 
 MANY = 1500
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from kourou.experiments.journal.run_folder import read_json, write_json
+from kourou.experiments.journal.run_folder import json_object, write_json
 
 _FOLDER = "requests"
 RequestKind: TypeAlias = Literal["cancel", "checkpoint", "retry", "stop"]
@@ -33,14 +33,18 @@ def ask(folder: Path, kind: RequestKind, runs: Sequence[str] | None = None) -> N
 
 
 def take_requests(folder: Path) -> list[Request]:
-    """The requests that there are, in order; each is taken once."""
+    """The requests that there are, in order; each is taken once, those that cannot be read now by a later call."""
     try:
         paths = sorted(path for path in (folder / _FOLDER).iterdir() if path.name[0] != ".")  # those are being written
-    except FileNotFoundError:
+    except OSError:  # there are none so far, or there is no descriptor left for them
         return []
     taken = []
     for path in paths:
-        data = read_json(path)
+        try:
+            text = path.read_bytes()
+        except OSError:
+            continue
+        data = json_object(text)
         with contextlib.suppress(OSError):
             path.unlink()
         if data is not None and data.get("kind") in get_args(RequestKind):

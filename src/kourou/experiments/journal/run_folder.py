@@ -66,7 +66,15 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """What a JSON file holds; None: there is none, or it holds something else."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json_object(path.read_bytes())
+    except OSError:
+        return None
+
+
+def json_object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object that a text is; None: it is none."""
+    try:
+        data = json.loads(text)
+    except ValueError:
         return None
     return data if isinstance(data, dict) else None

@@ -17,7 +17,7 @@ from kourou import cpython, errors, threads
 from kourou.closing import ClosedAtExit
 from kourou.experiments.agents.process_globals import torch_module
 from kourou.experiments.sweep import run_process
-from kourou.runtime.files.descriptors import with_remedy
+from kourou.limits import with_remedy
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes

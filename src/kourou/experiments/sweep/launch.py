@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
-from kourou import errors
+from kourou import errors, limits
 from kourou.experiments.describe.runs import RunSpec
 from kourou.experiments.failures import SweepInterrupted, check_word
 from kourou.experiments.journal.journal import Journal, declare, locked_journal, read_launches
@@ -121,6 +121,7 @@ class SweepOutcome:
         }
 
 
+@limits.told("run the sweep")
 def run_sweep(  # noqa: PLR0913 - the knobs of a launch, by keyword
     runs: Sequence[RunSpec],
     folder: str | os.PathLike[str],

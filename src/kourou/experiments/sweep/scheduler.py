@@ -30,6 +30,7 @@ from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.signals import signals_to
 from kourou.experiments.sweep.slots import Slot, SlotPool
+from kourou.runtime.files.descriptors import make_room_for_processes
 from kourou.runtime.files.log_writer import LogWriter
 from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.model.process import ProcessSpec
@@ -119,6 +120,7 @@ class Scheduler(ProcessEvents):
         Raises:
             SweepError: the journal cannot be written; what ran was killed.
         """
+        make_room_for_processes(min(len(self._runs), self._slots.size))
         payloads = any(run.payload is not None for run in self._runs.values())
         self._preload = choose({name: run.imports for name, run in self._runs.items()}, restarting=())
         if (given := self._options.preload) is not None:

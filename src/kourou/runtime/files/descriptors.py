@@ -1,23 +1,20 @@
-"""File descriptors: how many this process may have, and what to say when something has run out."""
+"""File descriptors: how many this process may have, and whether one can be read."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import sys
 
-from kourou.threads import too_many
-
 if sys.platform != "win32":
     import resource
 
-_PER_NODE = 8  # of a launcher: a process takes four (pipe, log, streams, a client), a thread's server six
+_PER_PROCESS = 8  # of a launcher: a node takes four (pipe, log, streams, a client), one that is a thread six
 
 
-def make_room_for_nodes(count: int) -> None:
-    """Raise this launcher's soft limit of descriptors, as far as the hard one allows, to what so many more nodes take.
+def make_room_for_processes(count: int) -> None:
+    """Raise this launcher's soft limit of descriptors, as far as the hard one allows, for so many more processes.
 
     The soft one is 1024 on most systems, for the sake of programs that use ``select``. It is raised no further than is
     needed: some programs go through all numbers below it when they start another one.
@@ -25,7 +22,7 @@ def make_room_for_nodes(count: int) -> None:
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _open_now() + _PER_NODE * count
+    wanted = _open_now() + _PER_PROCESS * count
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if resource.RLIM_INFINITY != soft < wanted:
@@ -38,18 +35,6 @@ def is_readable(descriptor: int, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(timeout_s * 1000))
-
-
-def with_remedy(error: OSError) -> str:
-    """An error of the system, with what can be done about it."""
-    if error.errno == errno.EMFILE and sys.platform != "win32":
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return f"{error}; this process may have {soft} at once, and `ulimit -n` allows up to {hard}"
-    if error.errno == errno.EAGAIN:
-        return f"{error}; {too_many()}"
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"{error}; the disk may be full"
-    return str(error)
 
 
 def _open_now() -> int:

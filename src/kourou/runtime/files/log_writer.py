@@ -6,8 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from kourou.limits import with_remedy
 from kourou.runtime.files.append_file import AppendFile
-from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.files.nonblocking_stream import warn
 from kourou.runtime.files.rotation import Rotation
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from kourou import errors
 from kourou.checkpoint_files import as_file_name
+from kourou.limits import with_remedy
 from kourou.ownership import write_own
 from kourou.runtime.files.append_file import AppendFile
-from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.model.status import STATUS_FILE
 
 PLAN_FILE = "plan.json"

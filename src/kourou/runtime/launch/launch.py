@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors
+from kourou import errors, limits
 from kourou.later import importing
 from kourou.runtime.context import context
 from kourou.runtime.plan.launch_type import launch_type_from
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kourou.runtime.stopping.timeline import StopTimeline
 
 
+@limits.told("launch the program")
 def launch(  # noqa: PLR0913 - Launchpad's arguments, and ours by keyword
     programs: Program | Sequence[Program],
     launch_type: LaunchType | EngineOptions | str | None = None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from kourou import errors
-from kourou.runtime.files.descriptors import make_room_for_nodes
+from kourou.runtime.files.descriptors import make_room_for_processes
 from kourou.runtime.files.run_folder import RunFolder, new_run_id
 from kourou.runtime.graph.program import Program
 from kourou.runtime.graph.resources import PythonProcess, Resources
@@ -107,7 +107,7 @@ def build_run(  # noqa: PLR0913 - what is there before it
     if supervisor is not None:
         from kourou.runtime.launchers.processes import ProcessLauncher  # noqa: PLC0415 - others need none of it
 
-        make_room_for_nodes(len(plan.nodes))  # which a zygote is told, and its nodes inherit
+        make_room_for_processes(len(plan.nodes))  # which a zygote is told, and its nodes inherit
         processes = ProcessLauncher(plan, supervisor, run_id=folder.run_id, folder=folder.path)
     # While their zygote imports what nodes need, this process imports what directs a run.
     from kourou.runtime.launch.run_builder import RunBuilder  # noqa: PLC0415 - see above

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kourou.runtime.context import context
 from kourou.runtime.context.children_control import ChildServer, SharedControl, for_children
 from kourou.runtime.control.coordinator import Coordinator, NodeControl
-from kourou.runtime.files.descriptors import make_room_for_nodes
+from kourou.runtime.files.descriptors import make_room_for_processes
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_folder import CERTIFICATE_FILE, CHECKPOINTS, RunFolder
@@ -144,7 +144,7 @@ class RunBuilder:
 
     def _make_run(self, recipe: Recipe | None) -> tuple[Run, Launcher]:
         program = recipe.program if recipe is not None else None
-        make_room_for_nodes(len(self._plan.nodes))
+        make_room_for_processes(len(self._plan.nodes))
         launcher = self._launcher(program)
         if self._plan.terminal == TMUX_SESSION:
             open_session(self._folder.path, self._windows(self._plan.nodes))
@@ -176,7 +176,7 @@ class RunBuilder:
 
     def _adopt(self, nodes: Sequence[Node], addition: Addition, launcher: Launcher) -> None:
         """Nodes come into the program that runs."""
-        make_room_for_nodes(len(addition.nodes))
+        make_room_for_processes(len(addition.nodes))
         count = len(self._coordinator.directory.all()) + len(addition.nodes)
         self._facts.reserve(count)
         members = [member for node in nodes for member in node.iterate_family()]

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kourou.limits import with_remedy
 from kourou.runtime.context import context
-from kourou.runtime.files.descriptors import with_remedy
 from kourou.runtime.metrics import images as pictures, rows, writing
 from kourou.runtime.node_environment import NODE_VARIABLE, RUN_ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from kourou import errors, threads
 from kourou.closing import ClosedAtExit
-from kourou.runtime.files.descriptors import with_remedy
+from kourou.limits import with_remedy
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import FOR_IT_ALONE, NOT_STARTED, ProcessExit
 from kourou.runtime.node_environment import complete

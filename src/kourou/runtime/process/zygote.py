@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kourou import cpython
-from kourou.runtime.files.descriptors import with_remedy
+from kourou.limits import with_remedy
 from kourou.runtime.node_environment import COOKIE
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.channel import Channel, close_fds

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from kourou import errors, threads
+from kourou import errors, limits, threads
 from kourou.courier.wire import codec
 from kourou.runtime.context.context import current_node
+from kourou.runtime.files.descriptors import make_room_for_processes
 from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.transport import close_all
 from kourou.runtime.model.engines import EngineOptions, Shape
@@ -48,6 +49,7 @@ class HostPool:
         self._numbers = itertools.count(1)
         self._submissions: set[_Submission] = set()
 
+    @limits.told("run the ranks")
     def submit(self, spec: JobSpec, call: codec.Payload, owner: object) -> LaunchFuture[Any]:
         """Begin a run.
 
@@ -57,6 +59,7 @@ class HostPool:
             owner: kept until the run has ended: who drops it closes this pool.
         """
         self._enter()
+        make_room_for_processes(sum(host.workers for host in spec.hosts))
         written = parcel.create()
         try:
             parcel.write(written, call)
@@ -275,7 +278,7 @@ class _Submission:
 
     def _work(self) -> None:
         try:
-            with contextlib.ExitStack() as stack:
+            with limits.told("run the ranks"), contextlib.ExitStack() as stack:
                 if self._node is not None:
                     stack.enter_context(self._node.stop.watched_by(self._stop_with_node))
                 spec = self._spec

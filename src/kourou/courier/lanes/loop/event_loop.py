@@ -28,6 +28,7 @@ from kourou.courier.serving.call import RunningCall
 from kourou.courier.serving.execution import enqueue, run
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ProtocolError, Unauthenticated
+from kourou.limits import with_remedy
 
 _log = logging.getLogger("kourou.courier")
 
@@ -59,6 +60,7 @@ class EventLoop:
         self._unmanned = False  # a thread was replaced, but the system had none
         self._served = self._seen = 0
         self._stopped = False
+        self._told_exhausted = False
         self._kept_house = time.monotonic()
         self._watchdog = BackgroundLoop(self._watchdog_tick, "kourou-watchdog")
         self._poller.register(self._wakeup_r.fileno(), select.POLLIN)
@@ -250,14 +252,21 @@ class EventLoop:
             self._make_calls()
         # else it is a connection that was dropped a moment ago
 
+    def _pause(self, exhausted: OSError) -> None:
+        """Accept nobody until housekeeping. Those who connect wait, and do not know for what, so that is told here."""
+        if not self._told_exhausted:
+            self._told_exhausted = True
+            _log.warning("no more connections can be accepted for now: %s", with_remedy(exhausted))
+        for each in self._acceptors.values():
+            each.pause()
+        self._kept_house = time.monotonic()
+
     def _accept(self, acceptor: Acceptor) -> None:
         try:
             accepted, address = acceptor.listener.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                for each in self._acceptors.values():
-                    each.pause()
-                self._kept_house = time.monotonic()
+                self._pause(error)
             return  # else the client has gone
         host = str(address[0]) if isinstance(address, tuple) else ""
         if not self._has_room(acceptor.unauthenticated, host):
