@@ -189,7 +189,7 @@ def test_what_jobs_ask_of_slurm_is_on_the_command_line(here: Path) -> None:
     planned = kourou("sweep", "run", "sweep.yaml", "--backend", "slurm", *words, "--dry-run", "--json").json
     asked = {"--mem=16G", "--time=1:00", "--gres=gpu:2", "--cpus-per-task=3", "--account=lab", "--exclude=n7"}
     assert [asked - set(job["sbatch"]) for job in planned] == [set()] * 3
-    assert all("module load cuda\nexec " in job["text"] for job in planned)
+    assert all("module load cuda\ntrap '' USR1\nexec " in job["text"] for job in planned)
     assert not Path("out").exists()
 
 
