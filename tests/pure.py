@@ -38,7 +38,7 @@ FILES: Mapping[str, frozenset[str]] = MappingProxyType(
             " run_sweep run_worker sample_factory_flags slurm slurm_template sweep_on_engine",
             "nodes": "async batched_handler checkpoints colocation courier custom_node python replay torch weights",
             "replay": "processes restart soak",
-            "runtime": "broadcast channel dialled kubernetes logs nonblocking_stream pod serving sessions"
+            "runtime": "broadcast channel connected_run dialled kubernetes logs nonblocking_stream pod serving sessions"
             " shared_tensors slurm_commands ssh_agents supervisor threads zygotes",
             "script": "children identity sharing",
             "ui": "browser routes",

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from kourou.runtime.model.inventory import Inventory as Inventory
     from kourou.runtime.model.process import ProcessSpec as ProcessSpec
     from kourou.runtime.model.records import ExitRecord as ExitRecord, NodeRecord as NodeRecord, NodeState as NodeState
+    from kourou.runtime.monitoring.connected_run import ConnectedRun as ConnectedRun, connect as connect
     from kourou.runtime.node_process.debugger import wait_for_debugger as wait_for_debugger
     from kourou.runtime.node_process.serving import node_server as node_server, serve as serve
     from kourou.runtime.plan.compile import compile_program as compile_program
@@ -115,6 +116,7 @@ else:
             ".runtime.model.inventory": "Inventory",
             ".runtime.model.process": "ProcessSpec",
             ".runtime.model.records": "ExitRecord NodeRecord NodeState",
+            ".runtime.monitoring.connected_run": "ConnectedRun connect",
             ".runtime.node_process.debugger": "wait_for_debugger",
             ".runtime.node_process.serving": "node_server serve",
             ".runtime.plan.compile": "compile_program",

@@ -1,0 +1,81 @@
+"""Nodes are called by scripts that have not launched them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import kourou as lp
+from optional import pytest
+from polling import WAIT_S
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+class Counter:
+    def __init__(self):
+        self.total = 0
+
+    def add(self, amount):
+        self.total += amount
+        return self.total
+
+    def items(self):
+        yield from range(self.total)
+
+    def fail(self):
+        raise ValueError("no such env")
+
+
+class Idle:
+    pass
+
+
+def program() -> tuple[lp.Program, lp.Handle]:
+    made = lp.Program("connected")
+    counter = made.add_node(lp.CourierNode(Counter, courier_kwargs={"thread_pool_size": 1}), label="counter")
+    for _ in range(2):
+        made.add_node(lp.CourierNode(Idle), label="idle")
+    return made, counter
+
+
+_SCRIPT = """
+import sys
+import kourou as lp
+
+with lp.connect(sys.argv[1], runs_dir=sys.argv[2]) as run:
+    counter = run.client("counter")
+    print(run.run_id, counter.add(1), counter.futures.add(2).result(), list(counter.items()))
+    try:
+        counter.fail()
+    except ValueError as error:
+        print(error)
+    print(lp.broadcast([run.client("counter/0")]).add(3))
+"""
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_another_script_calls_nodes_of_a_live_run(launch_type, tmp_path):
+    made, counter = program()
+    with lp.launch(made, launch_type, run_dir=tmp_path) as run:
+        words = [sys.executable, "-c", _SCRIPT, "conn", str(run.folder.parent)]  # the beginning of its name
+        said = subprocess.run(words, check=True, timeout=WAIT_S, stdout=subprocess.PIPE, text=True).stdout
+        assert said == f"{run.run_id} 1 3 [0, 1, 2]\nno such env\n[6]\n"
+        assert counter.dereference().add(0) == 6
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    made, _ = program()
+    with lp.launch(made, "local_mt", run_dir=tmp_path) as run, lp.connect(run.folder) as connected:
+        with pytest.raises(lp.errors.NotFound, match=r"no node 'countr'; the labels are: counter, idle \(2 nodes\)"):
+            connected.client("countr")
+        with pytest.raises(lp.errors.NotFound, match="'idle' has 2 nodes, name one: idle/0, idle/1"):
+            connected.client("idle")
+        client = connected.client("counter")
+        assert client.add(1) == 1
+    with pytest.raises(lp.errors.CallCancelled, match="closed"):
+        client.add(1)
+    with pytest.raises(lp.errors.RunUnavailable, match="has ended"):
+        lp.connect(run.folder)
+    with pytest.raises(lp.errors.NotFound, match="no run in .* begins with 'nobody'"):
+        lp.connect("nobody", runs_dir=run.folder.parent)
