@@ -65,6 +65,19 @@ def test_a_size_of_logs_that_is_none_is_refused_before_ranks_start(
         gloo2.set_logging_handlers("auto").run(functions.rank)
 
 
+def test_logs_that_cannot_be_made_are_told_with_what_to_do(
+    gloo2: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a place for logs that is no folder
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KOUROU_LOG_DIR", str(tmp_path / "file"))
+    # When, then
+    with pytest.raises(
+        lp.errors.LaunchError, match=r"cannot make logs of ranks in .*/file: .*; KOUROU_LOG_DIR chooses"
+    ):
+        gloo2.set_logging_handlers("auto").run(functions.rank)
+
+
 def test_the_first_worker_speaks_through_the_launchers_loggers(
     gloo2: Launcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ from kourou.experiments.sweep.provenance import Provenance
 from kourou.experiments.sweep.retries import Retry
 from kourou.experiments.sweep.signals import signals_to
 from kourou.experiments.sweep.slots import Slot, SlotPool
+from kourou.limits import with_remedy
 from kourou.runtime.files.descriptors import make_room_for_processes
 from kourou.runtime.files.log_writer import LogWriter
 from kourou.runtime.files.rotation import Rotation
@@ -210,9 +211,8 @@ class Scheduler(ProcessEvents):
             logs = self._prepare_folder(run, slot, attempt)
         except OSError as error:
             self._slots.release(slot)
-            self._finish_attempt(
-                run, AttemptOutcome(ok=False, cause="start", message=f"cannot use the run's folder: {error}")
-            )
+            why = f"cannot use the run's folder: {with_remedy(error)}"
+            self._finish_attempt(run, AttemptOutcome(ok=False, cause="start", message=why))
             return None
         live = Attempt(run, slot, attempt, logs, self._options.time_limit_s)
         self._running[run.run_id] = live

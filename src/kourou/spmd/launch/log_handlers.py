@@ -13,6 +13,8 @@ import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kourou import errors
+from kourou.limits import with_remedy
 from kourou.runtime.files.log_writer import LogWriter
 from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_folder import runs_dir
@@ -82,6 +84,11 @@ def default_handlers(hosts: Sequence[Host]) -> list[logging.Handler]:
     And all to files below KOUROU_LOG_DIR (default: ``ranks`` where programs' runs have their folders; empty: no files)
     in a folder of the run's own, named after the time. KOUROU_LOG_LEVEL (a name or a number, default INFO) holds for
     both. torchrunx's names of these variables are understood as well.
+
+    Raises:
+        LaunchError: the files cannot be made.
+        PlanError: KOUROU_LOG_MAX_BYTES or KOUROU_LOG_BACKUP_COUNT is no whole number from 1 on.
+        ValueError: KOUROU_LOG_LEVEL is no level.
     """
     level = log_level()
     first = RedirectHandler(level)
@@ -89,7 +96,11 @@ def default_handlers(hosts: Sequence[Host]) -> list[logging.Handler]:
     folder = _setting("LOG_DIR", str(runs_dir() / _DEFAULT_FOLDER))
     if not folder:
         return [first]
-    files = LogFolder(_new_folder(Path(folder)), hosts, level)
+    try:
+        files = LogFolder(_new_folder(Path(folder)), hosts, level)
+    except OSError as error:
+        remedy = "KOUROU_LOG_DIR chooses another place, or none if it is empty"
+        raise errors.LaunchError(f"cannot make logs of ranks in {folder}: {with_remedy(error)}; {remedy}") from error
     _log.info("what all ranks say is in %s", files.folder)
     return [first, files]
 
