@@ -103,6 +103,14 @@ def test_a_node_of_processes_has_no_grpc_until_somebody_needs_it() -> None:
     )
 
 
+def test_runs_are_listed_and_logs_shown_without_what_asks_a_live_run() -> None:
+    loaded = in_a_fresh_interpreter(
+        "import sys, kourou.cli.status.ps, kourou.cli.status.logs; print(*sys.modules)"
+    ).split()
+    asking = {"google.protobuf", "asyncio", "kourou.courier.client", "kourou.runtime.monitoring.remote_run"}
+    assert not asking.intersection(loaded)
+
+
 def test_the_command_line_reaches_a_run_without_grpc() -> None:
     code = "import sys, kourou.cli.app, kourou.runtime.monitoring.remote_run; print(*sys.modules)"
     assert "grpc" not in in_a_fresh_interpreter(code).split()

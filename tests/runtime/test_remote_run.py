@@ -6,7 +6,7 @@ import pytest
 
 from kourou import errors
 from kourou.runtime.model.records import NodeRecord, NodeState
-from kourou.runtime.monitoring.remote_run import choose_node, choose_nodes, choose_running
+from kourou.runtime.monitoring.node_choice import choose_node, choose_nodes, choose_running
 
 RECORDS = {
     record.name: record

@@ -28,7 +28,8 @@ from kourou.runtime.files.run_folder import EVENTS_FILE
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes, choose_running
+from kourou.runtime.monitoring.node_choice import choose_nodes, choose_running
+from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import stacks_of
 from kourou.runtime.output.node_logs import MERGED_LOG
 from kourou.ui.access import Access

@@ -15,7 +15,8 @@ from kourou import errors
 from kourou.cli.terminal.output import FAILED, print_json, print_text, tell
 from kourou.runtime.model.records import NodeRecord
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
+from kourou.runtime.monitoring.node_choice import choose_node
+from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import is_far, stacks_of
 from kourou.runtime.node_process.metering import ask_attach
 

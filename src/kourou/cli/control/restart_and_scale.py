@@ -14,7 +14,8 @@ from kourou.cli.terminal.output import print_json, print_text
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.resize import Resize
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_running
+from kourou.runtime.monitoring.node_choice import choose_running
+from kourou.runtime.monitoring.remote_run import RemoteRun
 
 
 def restart_nodes(found: FoundRun, word: str, *, timeout_s: float, as_json: bool) -> None:

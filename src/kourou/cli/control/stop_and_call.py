@@ -19,7 +19,8 @@ from kourou.cli.terminal.formats import duration
 from kourou.cli.terminal.output import BAD_USAGE, FAILED, print_json, print_text, tell
 from kourou.runtime.model.status import RunState, RunStatus
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
+from kourou.runtime.monitoring.node_choice import choose_node
+from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.process import process_table
 from kourou.shown import listed, shown
 

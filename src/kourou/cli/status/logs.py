@@ -16,7 +16,7 @@ from kourou.cli.terminal.output import print_json, print_text, tell
 from kourou.runtime.files.log_file import NOBODY, LogFile, LogLine
 from kourou.runtime.files.rotation import generations
 from kourou.runtime.monitoring.found_run import FoundRun
-from kourou.runtime.monitoring.remote_run import choose_nodes
+from kourou.runtime.monitoring.node_choice import choose_nodes
 from kourou.runtime.output.node_logs import MERGED_LOG, Terminal
 
 _POLL_S = 0.1

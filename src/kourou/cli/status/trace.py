@@ -10,8 +10,9 @@ from pathlib import Path
 
 from kourou.cli.terminal.output import print_text, tell
 from kourou.runtime.monitoring.found_run import FoundRun
+from kourou.runtime.monitoring.node_choice import choose_nodes
 from kourou.runtime.monitoring.otel_spans import send_spans
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_nodes
+from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.trace import lives_of, record, trace_events
 
 _FILE = "trace.json"

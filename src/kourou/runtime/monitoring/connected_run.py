@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from kourou.closing import ClosedAtExit
-from kourou.runtime.monitoring.remote_run import RemoteRun, choose_node
+from kourou.runtime.monitoring.node_choice import choose_node
+from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.run_search import choose_run
 
 
