@@ -56,6 +56,8 @@ with lp.connect(sys.argv[1], runs_dir=sys.argv[2]) as run:
 
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
 def test_another_script_calls_nodes_of_a_live_run(launch_type, tmp_path):
+    with lp.launch(program()[0], "local_mt", run_dir=tmp_path):
+        pass  # a run of that name that has ended
     made, counter = program()
     with lp.launch(made, launch_type, run_dir=tmp_path) as run:
         words = [sys.executable, "-c", _SCRIPT, "conn", str(run.folder.parent)]  # the beginning of its name

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from kourou import errors
 from kourou.closing import ClosedAtExit
 from kourou.runtime.monitoring.node_choice import choose_node
 from kourou.runtime.monitoring.remote_run import RemoteRun
-from kourou.runtime.monitoring.run_search import choose_run
+from kourou.runtime.monitoring.run_search import choose_run, find_runs
 
 
 def connect(run: str | os.PathLike[str] = "last", *, runs_dir: str | os.PathLike[str] | None = None) -> ConnectedRun:
@@ -24,7 +25,8 @@ def connect(run: str | os.PathLike[str] = "last", *, runs_dir: str | os.PathLike
     under their names.
 
     Args:
-        run: its name, the beginning of that, or its folder; "last": the one that was started last.
+        run: its name, the beginning of that (of all runs, or of those that are live), or its folder; "last": the one
+            that was started last.
         runs_dir: where to look for its folder; None: where runs are by default, or KOUROU_RUNS_DIR.
 
     Raises:
@@ -33,7 +35,15 @@ def connect(run: str | os.PathLike[str] = "last", *, runs_dir: str | os.PathLike
         RunUnavailable: it has ended, has not begun, or its launcher is suspended.
         ServerUnavailable: its launcher cannot be reached on another host.
     """
-    return ConnectedRun(RemoteRun(choose_run(os.fspath(run), runs_dir)))
+    word = os.fspath(run)
+    try:
+        found = choose_run(word, runs_dir)
+    except errors.NotFound:
+        live = [one for one in find_runs(runs_dir, word) if one.state.live]  # of several, the others have ended
+        if len(live) != 1:
+            raise
+        found = live[0]
+    return ConnectedRun(RemoteRun(found))
 
 
 class ConnectedRun(ClosedAtExit):
