@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import subprocess
 import sys
 import threading
@@ -35,13 +36,18 @@ def unkept():
     return {"lock": [threading.Lock()]}
 
 
+def large():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+    return bytes(1 << 20)
+
+
 def fail():
     raise ValueError("no such env")
 
 
 def test_what_functions_return_is_there_after_the_sweep(tmp_path: Path) -> None:
-    # Given runs of functions, one that returns what cannot be kept, one that fails, and one of a command
-    functions = (nothing, unkept, fail)
+    # Given runs of functions, two that return what cannot be kept, one that fails, and one of a command
+    functions = (nothing, unkept, large, fail)
     runs = [
         function_run(tmp_path, "train", train, lr=0.5),
         *(function_run(tmp_path, function.__name__, function) for function in functions),
@@ -56,15 +62,17 @@ def test_what_functions_return_is_there_after_the_sweep(tmp_path: Path) -> None:
     trained.curve += 1
     assert trained.curve.tolist() == [1.5] * 5000
     assert run_result(records["nothing"]) is None
-    assert records["unkept"].state == "SUCCEEDED"
+    assert records["unkept"].state == records["large"].state == "SUCCEEDED"
     for name, told in {
         "unkept": r"the result\['lock'\]\[0\]: a _thread.lock cannot be sent",
+        "large": "the result cannot be written: .*File too large",
         "fail": "the run has no result, it is FAILED: exited with 1: ValueError: no such env",
         "command": "only what a function returns is kept",
     }.items():
         with pytest.raises(ResultsError, match=told):
             run_result(records[name])
-    assert "it is not kept" in Path(records["unkept"].folder, "stderr.log").read_text()
+    for name in ("unkept", "large"):
+        assert "it is not kept" in Path(records[name].folder, "stderr.log").read_text()
     with pytest.raises(ResultsError, match="no run has ended there"):
         run_result(tmp_path)
 

@@ -177,6 +177,24 @@ def test_a_server_that_is_not_there_is_an_end(
     exit_end.close()
 
 
+def test_when_the_other_end_is_gone_connections_end_once_what_it_said_is_taken(loop: LoopThread) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        exit_end = Tunnel(loop, lambda *_: None, exit_to=listener.getsockname())
+        exit_end.receive("open", 1, b"")
+        exit_end.receive("open", 2, b"")
+        first, second = listener.accept()[0], listener.accept()[0]
+        with first, second:
+            # Given more than a socket takes for one of two connections, and no room for what they would say
+            exit_end.receive("data", 1, b"x" * (16 << 20))
+            exit_end.pause(paused=True)
+            # When
+            exit_end.finish()
+            # Then
+            received = sorted(sum(map(len, iter(lambda end=end: end.recv(1 << 20), b""))) for end in (first, second))
+            assert received == [0, 16 << 20]
+        exit_end.close()
+
+
 @pytest.fixture
 def wires() -> Iterator[tuple[Wire, Wire]]:
     """Both ends of a wire, the first of which hears how much of what it says has arrived."""

@@ -59,6 +59,8 @@ def test_a_killed_agent_or_sshd_is_a_lost_host_and_its_nodes_start_again_elsewhe
         host, pid, _ = answer_of(client, attempt=1)
         assert host == "m2"
         lost = [process for process in everything_on_hosts() if agent_of_or_self(process) == agent_of(pid)]
+        until(lambda: run.nodes["worker/0"].state is lp.NodeState.READY, WAIT_S)
+        connections = len(of_coordinator())
         # When
         kill(machines, pid)
         # Then
@@ -69,6 +71,14 @@ def test_a_killed_agent_or_sshd_is_a_lost_host_and_its_nodes_start_again_elsewhe
         host, _, _ = answer_of(client, attempt=2)
         assert host == run.nodes["server/0"].host == "m3"
         all_gone(lost, 5)
+        # … and its nodes' connections to the coordinator are no more
+        until(lambda: len(of_coordinator()) == connections, WAIT_S)
+
+
+def of_coordinator() -> list[Any]:
+    """The ends of connections within this process: those of all hosts' nodes, which come to the coordinator here."""
+    ends = [(one.laddr, one.raddr) for one in psutil.Process().net_connections("tcp") if one.raddr]
+    return [(here, there) for here, there in ends if (there, here) in ends]
 
 
 def agent_of_or_self(process: psutil.Process) -> psutil.Process | None:

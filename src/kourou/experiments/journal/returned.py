@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -12,6 +13,7 @@ from kourou.courier.wire import codec
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import EXIT_FILE, read_json, write_whole
 from kourou.experiments.journal.run_records import RunRecord, RunState
+from kourou.limits import with_remedy
 from kourou.ownership import read_own
 
 _FILE = "result.pkl"
@@ -22,20 +24,22 @@ def keep_result(folder: Path, value: Any) -> str:
 
     Returns:
         Why it cannot be kept; empty where it is.
-
-    Raises:
-        OSError: it cannot be written.
     """
     file = folder / _FILE
-    file.unlink(missing_ok=True)
     try:
+        file.unlink(missing_ok=True)
         body, buffers = codec.encode(value, "the")
+        stream = b"".join(body) if isinstance(body, tuple) else bytes(body)
+        write_whole(file, pickle.dumps((stream, [bytearray(buffer) for buffer in buffers])))
     except errors.SerializationError as error:
-        write_whole(file, pickle.dumps(str(error)))
-        return str(error)
-    stream = b"".join(body) if isinstance(body, tuple) else bytes(body)
-    write_whole(file, pickle.dumps((stream, [bytearray(buffer) for buffer in buffers])))
-    return ""
+        why_not = str(error)
+    except OSError as error:
+        why_not = f"the result cannot be written: {with_remedy(error)}"
+    else:
+        return ""
+    with contextlib.suppress(OSError):  # no room for that either
+        write_whole(file, pickle.dumps(why_not))
+    return why_not
 
 
 def run_result(run: RunRecord | str | os.PathLike[str]) -> Any:
@@ -62,7 +66,8 @@ def run_result(run: RunRecord | str | os.PathLike[str]) -> Any:
     try:
         found = pickle.loads(read_own(folder / _FILE))
     except FileNotFoundError:
-        raise ResultsError(f"{folder}: only what a function returns is kept, and this run is none") from None
+        why = "only what a function returns is kept; this run is none, or had no room for it (see its stderr.log)"
+        raise ResultsError(f"{folder}: {why}") from None
     if isinstance(found, str):
         raise ResultsError(f"{folder}: {found}")
     try:

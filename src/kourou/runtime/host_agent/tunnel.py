@@ -81,6 +81,10 @@ class Tunnel:
         """Close all connections, since the way to the other end broke; those who call again get new ones."""
         self._thread.call(self._hang_up)
 
+    def finish(self) -> None:
+        """The other end is gone for good: each connection ends once it has taken what waits for it. Returns at once."""
+        self._thread.post(self._finish)
+
     def close(self) -> None:
         """Close all connections. Idempotent."""
         if not self._closed:
@@ -98,6 +102,11 @@ class Tunnel:
             self._watch(connection, reads=False, writes=False)
             connection.socket.close()
         self._connections.clear()
+
+    def _finish(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.ends = True
+            self._flush(connection)
 
     def _take(self, operation: str, number: int, data: bytes) -> None:
         if self._closed:

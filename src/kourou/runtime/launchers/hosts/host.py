@@ -138,6 +138,8 @@ class RemoteHost(TransportEvents):
                 return
             self._lost = error
         self._told.set()
+        if self._tunnel is not None:  # or the coordinator would go on telling those who were there
+            self._tunnel.finish()
         self._events.on_host_lost(self, error)
 
     def on_full(self, full: bool) -> None:  # noqa: FBT001 - a callback
