@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from kourou.runtime.diagnosis.finding import Diagnosis
 
-_OF_SIGNALS = 128  # exit codes above it are those of signals
 _POLL_S = 0.5  # a wait in the main thread wakes this often, so that a Ctrl-C is never missed
 
 
@@ -238,8 +237,7 @@ class Run:
         """
         again = insist and self._interrupted is not None
         self._interrupted = self._interrupted or code
-        reason = interrupted_by(code - _OF_SIGNALS)
-        self._director.tell(StopAsked(reason=reason, origin="launcher", at_once=again))
+        self._director.tell(StopAsked(reason=interrupted_by(code), origin="launcher", at_once=again))
 
     def __repr__(self) -> str:
         states = Counter(str(record.state) for record in self.nodes.values())

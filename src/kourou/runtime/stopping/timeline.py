@@ -11,8 +11,9 @@ from kourou.shown import shown
 _INTERRUPTED = "interrupted by "
 
 
-def interrupted_by(number: int) -> str:
-    """The reason of a stop that a signal brought about."""
+def interrupted_by(code: int) -> str:
+    """The reason of a stop that a signal brought about; ``code`` is the exit code that goes with it, 128 more."""
+    number = code - 128
     return _INTERRUPTED + ("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
