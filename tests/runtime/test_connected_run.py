@@ -81,3 +81,28 @@ def test_what_is_not_there_is_told(tmp_path):
         lp.connect(run.folder)
     with pytest.raises(lp.errors.NotFound, match="no run in .* begins with 'nobody'"):
         lp.connect("nobody", runs_dir=run.folder.parent)
+
+
+_LAUNCHER = """
+import sys
+import kourou as lp
+
+class Idle:
+    pass
+
+program = lp.Program("killed")
+program.add_node(lp.CourierNode(Idle), label="idle")
+with lp.launch(program, "local_mp", run_dir=sys.argv[1]) as run:
+    print(run.folder, flush=True)
+    run.wait()
+"""
+
+
+def test_a_launcher_that_was_killed_is_said_to_be(tmp_path):
+    words = [sys.executable, "-c", _LAUNCHER, tmp_path]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as launcher:
+        connected = lp.connect(launcher.stdout.readline().strip())
+        launcher.kill()
+        launcher.wait(WAIT_S)
+        with connected, pytest.raises(lp.errors.RunUnavailable, match="has ended, since its launcher died: "):
+            connected.client("idle")

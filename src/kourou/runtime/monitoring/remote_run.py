@@ -62,22 +62,29 @@ class RemoteRun(ClosedAtExit, ControlPlane):
         if self._tunnel is not None:
             self._tunnel.close()
 
+    def _call(self, method: str, request: Any, reply: Any = pb.Ack) -> Any:
+        try:
+            return self._stub.call(method, request, reply)
+        except errors.ServerUnavailable:
+            self.found.refreshed().check_answers()
+            raise
+
     def status(self) -> RunStatus:
         """The run and its nodes as they are now.
 
         Raises:
-            ServerUnavailable: the run has just ended: its folder tells the rest.
+            RunUnavailable: the run has just ended: its folder tells the rest.
         """
-        status = messages.status_from_proto(self._stub.call("Status", pb.StatusRequest(), pb.StatusReply))
+        status = messages.status_from_proto(self._call("Status", pb.StatusRequest(), pb.StatusReply))
         self._seen = time.monotonic(), {node.name: node for node in status.nodes}
         return status
 
     def stacks(self) -> str:
         """The stacks of all threads of the launcher's process."""
-        return str(self._stub.call("Stacks", pb.StacksRequest(), pb.StacksReply).text)
+        return str(self._call("Stacks", pb.StacksRequest(), pb.StacksReply).text)
 
     def request_stop(self, reason: str) -> None:
-        self._stub.call("Stop", pb.StopRequest(reason=reason, origin="another shell"))
+        self._call("Stop", pb.StopRequest(reason=reason, origin="another shell"))
 
     def request_restarts(self, names: Sequence[str], records: Mapping[str, NodeRecord], origin: str) -> None:
         """Ask for nodes to be ended and started again; returns at once.
@@ -90,7 +97,7 @@ class RemoteRun(ClosedAtExit, ControlPlane):
         for name in names:
             check_restart(name, records, inside, threads=LaunchType(self.found.info.launch_type).threads)
         for name in names:
-            self._stub.call("Restart", pb.RestartRequest(name=name, origin=origin))
+            self._call("Restart", pb.RestartRequest(name=name, origin=origin))
 
     def resize(self, resize: Resize, origin: str = "another shell") -> tuple[str, ...]:
         """Ask for nodes to come or go; the names of those that do.
@@ -98,7 +105,7 @@ class RemoteRun(ClosedAtExit, ControlPlane):
         Raises:
             KourouError: it was refused.
         """
-        return ask_for(resize, origin, lambda request: self._stub.call("Resize", request, pb.ResizeReply))
+        return ask_for(resize, origin, lambda request: self._call("Resize", request, pb.ResizeReply))
 
     def client(self, node: str) -> Client:
         """A client of a node; it is closed with this object."""
