@@ -101,6 +101,7 @@ with lp.launch(program, "local_mp", run_dir=sys.argv[1]) as run:
 def test_a_launcher_that_was_killed_is_said_to_be(tmp_path):
     words = [sys.executable, "-c", _LAUNCHER, tmp_path]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
         connected = lp.connect(launcher.stdout.readline().strip())
         launcher.kill()
         launcher.wait(WAIT_S)
