@@ -17,6 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text(encoding=
 PROJECTS = ["Launchpad", "Reverb", "torchrunx", "Sample Factory's launcher", "rlpyt", "rlberry"]
 HABITS = [
     "Ray's actors",
+    "Monarch",
     "submitit, and Hydra's launchers",
 ]  # names are ours alone; tests/documentation runs the programs
 SECTIONS = dict(part.split("\n", 1) for part in PAGE.split("\n## ")[1:])

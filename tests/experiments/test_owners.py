@@ -65,7 +65,7 @@ def test_others_cannot_write_what_managers_unpickle(tmp_path: Path, agent: type)
 
 
 def test_a_payload_that_was_changed_is_refused(tmp_path: Path) -> None:
-    (run,) = prepare([function_run(tmp_path, "r", print, x=1)])
+    (run,) = prepare([function_run(tmp_path, "r", print, end="")])
     boot = process_spec(run, Slot(index=0), 1, tmp_path)[1]
     file = Path(boot["payload_file"])
     file.parent.mkdir(parents=True)
