@@ -27,19 +27,6 @@ from kourou.runtime.launch.decisions.timers import Decision, RemovalStep, Restar
 from kourou.runtime.launch.decisions.tracked_node import TrackedNode
 from kourou.runtime.launch.decisions.units import Units
 from kourou.runtime.model import events, instructions as do
-from kourou.runtime.model.events import (
-    Attached,
-    Due,
-    Exited,
-    OfAttempt,
-    Placed,
-    Published,
-    RemoveAsked,
-    Reported,
-    RestartAsked,
-    Started,
-    StopAsked,
-)
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.stopping.steps import StopStep, StopSteps
@@ -92,7 +79,7 @@ class StateMachine:
 
     @property
     def due(self) -> float:
-        """When to hand over Due if nothing else has come: in the past if at once, infinite if never."""
+        """When to hand over events.Due if nothing else has come: in the past if at once, infinite if never."""
         return -math.inf if self._unstarted else min(self._timers.due, self._slow_starts.due, self._only_servers.due)
 
     @property
@@ -103,19 +90,19 @@ class StateMachine:
     def handle(self, event: Event, now: float) -> list[do.Instruction]:
         """What is to be done after this event, which came at that time."""
         self._now = now
-        if isinstance(event, OfAttempt):
+        if isinstance(event, events.OfAttempt):
             node = self._nodes.get(event.name)
             if node is not None and node.attempt == event.attempt and event.name in self._alive:
                 self._hear(node, event)
-        elif isinstance(event, StopAsked):
+        elif isinstance(event, events.StopAsked):
             self._stop_asked(event)
-        elif isinstance(event, RestartAsked):
+        elif isinstance(event, events.RestartAsked):
             self._restart_asked(event)
         elif isinstance(event, AddAsked):
             self._add_asked(event)
-        elif isinstance(event, RemoveAsked):
+        elif isinstance(event, events.RemoveAsked):
             self._remove_asked(event)
-        elif isinstance(event, Due):
+        elif isinstance(event, events.Due):
             self._take_due()
         while self._decided:
             name, exit = self._decided.popleft()  # noqa: A001 - it is an exit
@@ -129,26 +116,26 @@ class StateMachine:
 
     # --- What happens to a node
 
-    def _hear(self, node: TrackedNode, event: OfAttempt) -> None:
-        if isinstance(event, Placed):
+    def _hear(self, node: TrackedNode, event: events.OfAttempt) -> None:
+        if isinstance(event, events.Placed):
             if node.exit is not None and node.exit.host not in {"", event.host}:
                 told = f"attempt {event.attempt} is on {event.host}, the one before was on {node.exit.host}"
                 self._do(do.Tell(name=node.name, text=told))
             for each in self._table.with_threads(node):
                 self._change(each, host=event.host)
-        elif isinstance(event, Started):
+        elif isinstance(event, events.Started):
             for each in self._table.with_threads(node):
                 self._change(each, pid=event.pid)
-        elif isinstance(event, Attached):
+        elif isinstance(event, events.Attached):
             node.attached = True
-        elif isinstance(event, Published):
+        elif isinstance(event, events.Published):
             self._published(node, event)
-        elif isinstance(event, Reported):
+        elif isinstance(event, events.Reported):
             self._reported(node, event.outcome)
-        elif isinstance(event, Exited):
+        elif isinstance(event, events.Exited):
             self._exited(node, event.exit)
 
-    def _published(self, node: TrackedNode, event: Published) -> None:
+    def _published(self, node: TrackedNode, event: events.Published) -> None:
         node.serves_only = event.serves_only
         if event.ready and node.state is NodeState.STARTING:
             node.state = NodeState.READY
@@ -201,7 +188,7 @@ class StateMachine:
             child.restarts.clear()
         self._start(node.name)
 
-    def _restart_asked(self, ask: RestartAsked) -> None:
+    def _restart_asked(self, ask: events.RestartAsked) -> None:
         """End a node, or all parts of a unit, to start it again. What is not there any more stays as it is."""
         for name in (ask.name, *self._tree.below(ask.name)) if ask.name in self._nodes else ():
             node = self._nodes[name]
@@ -298,7 +285,7 @@ class StateMachine:
             return None
         # Stop first, then the record: whoever calls the dead node finds out that the program stops, too.
         if not self._stopping:
-            self._begin_stop(StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
+            self._begin_stop(events.StopAsked(reason=f"{record.node} {record.cause}", origin=record.node))
         self._do(do.Fail(record=record))
         return None
 
@@ -344,7 +331,7 @@ class StateMachine:
             records = tuple(NodeRecord(name=node.name, serves_only=node.serves_only) for node in ask.nodes)
             self._do(do.Add(records=records, origin=ask.origin))
 
-    def _remove_asked(self, ask: RemoveAsked) -> None:
+    def _remove_asked(self, ask: events.RemoveAsked) -> None:
         """Stop nodes, as a whole program is stopped, and go on without them. What has ended for good stays as it is."""
         for name in ask.names:
             node = self._nodes.get(name)
@@ -363,14 +350,14 @@ class StateMachine:
 
     # --- The stop
 
-    def _stop_asked(self, ask: StopAsked) -> None:
+    def _stop_asked(self, ask: events.StopAsked) -> None:
         if not self._stopping:
             self._begin_stop(ask)
         elif ask.at_once:
             self._timers.clear()
             self._stop.schedule(self._now, at_once=True)
 
-    def _begin_stop(self, ask: StopAsked) -> None:
+    def _begin_stop(self, ask: events.StopAsked) -> None:
         self._stop.begin(self._stop_steps(ask.reason, self._alive, self._stop.release))
         self._do(do.Write(event="stop", fields={"reason": ask.reason, "origin": ask.origin}))
         self._do(do.Stop(reason=ask.reason))
