@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -113,4 +114,16 @@ def test_its_loss_is_told_once_though_two_find_it(monkeypatch: pytest.MonkeyPatc
     one._lose("an end")
     other.join(WAIT_S)
     assert len(lost) == 1
+    one.close()
+
+
+def test_one_that_the_systems_error_ends_says_which_it_was() -> None:
+    # Given an agent
+    lost: queue.SimpleQueue[lp.errors.AgentFailedError] = queue.SimpleQueue()
+    one = agent(lost.put)
+    one.await_ready()
+    # When it cannot write what it is sent
+    one.send("blob", "no folder/payload", b"")
+    # Then
+    assert "No such file or directory" in str(lost.get(timeout=WAIT_S))
     one.close()

@@ -212,6 +212,20 @@ def test_a_signal_arrives_though_the_zygote_takes_nothing_for_a_while(supervised
     assert events.wait("first/0").signal == signal.SIGKILL
 
 
+def test_who_asks_for_something_does_not_wait_until_the_supervisor_looks(supervised):
+    # given one who is told of a line, in the supervisor's own thread
+    supervisor, events = supervised
+
+    def ask(name, line, stream):
+        for _ in range(5_000):
+            supervisor.signal("other/0", signal.SIGTERM)
+
+    events.on_line = ask
+    # when, then
+    start(supervised, sh("a/0", "echo line"))
+    assert events.wait("a/0").code == 0
+
+
 def test_while_output_is_held_who_prints_waits_and_signals_arrive(supervised):
     # given output that is not read for the time being
     supervisor, events = supervised

@@ -312,6 +312,20 @@ def test_who_waits_for_room_is_let_go_where_the_other_end_is_gone() -> None:
     os.close(writer)
 
 
+def test_or_takes_nothing_when_this_one_ends(wires: tuple[Wire, Wire]) -> None:
+    # Given an end in the middle of a write, to one that is there and reads nothing
+    one, _ = wires
+    for number in range(100):
+        one.send("line", number, b"x" * 100_000)
+    bulk = threading.Thread(target=one.send_bulk, args=("bulk",), daemon=True)
+    bulk.start()
+    # When
+    assert not one.end(0.0)
+    # Then
+    bulk.join(10.0)
+    assert not bulk.is_alive()
+
+
 def test_what_is_told_last_of_much_that_waits_is_what_holds(wires: tuple[Wire, Wire]) -> None:
     # Given an end of whose messages some are read while it is still being told that much waits
     one, other = wires

@@ -6,9 +6,11 @@ launcher does: when the connection closes, or is silent for too long, it ends al
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from kourou.runtime.host_agent.pipe_wire import Wire
@@ -50,18 +52,19 @@ def main(entry: str, silence_s: float) -> None:
     service: Service = importlib.import_module(entry).serve(wire)
     wire.session.on_full = service.pause_output
     try:
-        wire.greet()
-        while wire.is_readable(silence_s):
-            messages = wire.receive()
-            if messages is None:
-                break
-            for kind, *arguments in messages:
-                if kind == UNREADABLE:
-                    raise arguments[0]
-                service.handle(kind, *arguments)
-            wire.show_life()  # what the launcher hears of it says that this loop goes on
-    except OSError:
-        pass  # the connection broke
+        for kind, *arguments in _messages(wire, silence_s):
+            if kind == UNREADABLE:
+                raise arguments[0]
+            service.handle(kind, *arguments)
     finally:
         service.close()
         wire.end(0.0)
+
+
+def _messages(wire: Wire, silence_s: float) -> Iterator[tuple[Any, ...]]:
+    """What the launcher says, until it is gone. An error of the system that who uses it meets is not this one's."""
+    with contextlib.suppress(OSError):  # the connection broke
+        wire.greet()
+        while wire.is_readable(silence_s) and (messages := wire.receive()) is not None:
+            yield from messages
+            wire.show_life()  # what the launcher hears of it says that its messages are used

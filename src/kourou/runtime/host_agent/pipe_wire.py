@@ -77,6 +77,7 @@ class Wire(Sender):
         """
         self._ended = True
         self._news.set()
+        self.session.let_go()  # the thread may be in a write for long
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

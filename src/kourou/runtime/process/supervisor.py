@@ -92,6 +92,7 @@ class Supervisor(ClosedAtExit):
         self._selector = selectors.DefaultSelector()
         self._wake_r, self._wake_w = socket.socketpair()
         self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
         self._selector.register(self._wake_r, selectors.EVENT_READ, self._on_wake)
         self._closing = False
         self._outputs = Outputs(self._selector)
@@ -166,7 +167,7 @@ class Supervisor(ClosedAtExit):
         if self._fault is not None:
             raise errors.LaunchError("processes cannot be started or signalled any more") from self._fault
         self._commands.append(command)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it is about to wake, or has ended
             self._wake_w.send(b"\0")
 
     def _on_wake(self) -> None:
