@@ -74,7 +74,9 @@ def owners_of_descriptors() -> list[str]:
     """A line for each object of gRPC or asyncio that lives, and the kinds of what refers to it: a descriptor without a
     name does not say whose it is.
     """
-    owners = [each for each in gc.get_objects() if type(each).__module__.startswith(("grpc.", "grpc._", "asyncio."))]
+    # Of some classes it is a descriptor.
+    places = ("grpc.", "grpc._", "asyncio.")
+    owners = [each for each in gc.get_objects() if str(type(each).__module__).startswith(places)]
     return [
         f"{type(each).__module__}.{type(each).__qualname__}, referred to by "
         f"{sorted({type(one).__qualname__ for one in gc.get_referrers(each) if one is not owners})}"

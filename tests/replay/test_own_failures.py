@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from kourou.errors import CallCancelled, WriterExpired
 from kourou.replay import Client, Server, Table
+from kourou.replay.protocol.remote import Remote, StoreView
 from kourou.replay.rate_limiters import MinSize
 from kourou.replay.selectors import Custom, Fifo
 from kourou.replay.server import samples
@@ -196,3 +199,32 @@ def test_a_server_that_stops_tells_nobody_of_its_own_affairs(serve: Serve, conne
             each.result(WAIT_S)
     # then all that they hear is that their calls were cancelled, or the connection lost
     assert {type(error).__name__ for error in heard} <= {"CallCancelled", "ConnectionLost"}, heard
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: CallCancelled("it stops"), lambda: OSError(errno.ENOMEM, "no space")], ids=["stops", "full"]
+)
+def test_blocks_that_cannot_be_mapped_at_once_are_mapped_when_they_are_needed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Exception]
+) -> None:
+    # given a server whose writer asks in vain, twice, where the memory of its first blocks is
+    server = serve(Table("t", Fifo(), Fifo(), 100, MinSize(1)))
+    problems = [make(), make()]
+
+    def refresh(remote: Remote, store: int, real: Callable[[Remote, int], StoreView] = Remote.refresh) -> StoreView:
+        if problems:
+            raise problems.pop()
+        return real(remote, store)
+
+    monkeypatch.setattr(Remote, "refresh", refresh)
+    with Client(server.address, lane="local") as client, client.trajectory_writer(2) as writer:
+        # when it appends its first step
+        for _ in range(2):
+            with pytest.raises((CallCancelled, OSError), match=r"it stops|no space"):
+                writer.append({"x": np.array(1)})
+        # then that says so, and can be done once more
+        writer.append({"x": np.array(1)})
+        writer.create_item("t", 1.0, {"x": writer.history["x"][-1:]})
+        writer.flush(timeout_s=WAIT_S)
+        assert writer.lost_items == 0
+        assert client.sample_batch("t", 1, WAIT_S).data["x"].tolist() == [[1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -168,11 +169,13 @@ class Outbox:
 
     def note_confirmed(self) -> None:
         """Note what has been confirmed, up to the first reply that is bad news: that is left to ``collect``."""
-        while self._in_flight and self._in_flight[0][0].done() and self._in_flight[0][0].exception() is None:
-            self._await_oldest(None)
+        with contextlib.suppress(Exception):  # a lease that cannot be mapped, which stays, too
+            while self._in_flight and self._in_flight[0][0].done() and self._in_flight[0][0].exception() is None:
+                self._await_oldest(None)
 
     def abandon(self) -> int:
         """Await nothing more; how many items the server will never confirm, since it has ended or has refused them."""
+        self._in_flight = deque((reply, count, None, number) for reply, count, _, number in self._in_flight)
         self.note_confirmed()
         lost = self.unconfirmed + self.refused
         self._in_flight.clear()
@@ -237,22 +240,24 @@ class Outbox:
     def _await_oldest(self, deadline: float | None) -> None:
         """Wait for the oldest batch.
 
-        What tells that the server has forgotten the writer leaves the batch where it is: it counts as lost.
+        What tells that the server has forgotten the writer leaves the batch where it is: it counts as lost. A lease
+        that cannot be taken up leaves the reply, whose items are confirmed, to be looked at again.
         """
         reply, count, stream, number = self._in_flight[0]
         error = self._error(reply, deadline)
         if isinstance(error, (ConnectionLost, WriterExpired)):
             raise error
-        self._in_flight.popleft()
         self._in_flight_items -= count
+        if error is None and stream is not None:
+            self._in_flight[0] = (reply, 0, stream, number)
+            stream.lease(reply.result()[0])
+        self._in_flight.popleft()
         if error is not None:
             self.refused += count
             if number is not None:
                 self.is_broken = True
                 self._remote.skip((self._writer, number), breaks=True)
             raise error
-        if stream is not None:
-            stream.lease(reply.result()[0])
 
     @waits_in(lambda here: Blocked(what=f"{here['self'].unconfirmed} inserts"))
     def _error(self, reply: Future[Any], deadline: float | None) -> BaseException | None:

@@ -147,15 +147,15 @@ class Stream:
         return links, sealed
 
     def lease(self, blocks: Integers) -> None:
-        """Blocks came from the server."""
-        self.leased[:0] = blocks.tolist()[::-1]
+        """Blocks came from the server. What is raised leaves all as it was: they may be given once more."""
         if self.shared and len(blocks):
             if not self._view.covers(int(blocks.max())):
-                self._view = self._remote.refresh(self.store)
-                if self._view.arrays is None:
+                view = self._remote.refresh(self.store)
+                if view.arrays is None:
                     raise ConnectionLost(UNMAPPED)
-                self.arrays = self._view.arrays
+                self._view, self.arrays = view, view.arrays
             self._view.prepare(blocks)
+        self.leased[:0] = blocks.tolist()[::-1]
 
     def _stored_rows(self, steps: Sequence[int]) -> Integers:
         """The rows of kept steps in the server's columns."""
