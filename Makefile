@@ -27,7 +27,7 @@ WARM_UP     := import torch._dynamo, gymnasium, matplotlib.pyplot, grpc_health.v
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast test-long gpu-check tools pythons soak lint dist format docs proto proto-check bench clean
+.PHONY: help venv demo test test-fast test-long gpu-check tools pythons soak lint style mypy pyright dist format docs proto proto-check bench clean
 
 help: ## Say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,12 +66,18 @@ dist: $(DEV_STAMP) ## Build what is published into .venv/dist, and check what it
 	$(BIN)/python -m build --outdir $(VENV)/dist > $(VENV)/dist.log || { cat $(VENV)/dist.log; exit 1; }
 	$(BIN)/twine check --strict $(VENV)/dist/*
 
-lint: $(DEV_STAMP) proto-check dist ## Check style, types, layers and generated code
+lint: style mypy pyright proto-check dist ## Check style, types, layers and generated code
+
+style: $(DEV_STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+mypy: $(DEV_STAMP)
+	$(BIN)/mypy
+
+pyright: $(DEV_STAMP)
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(DEV_STAMP) ## Mend what the style checker can mend
 	$(BIN)/ruff check --fix

@@ -22,7 +22,7 @@ from polling import WAIT_S
 from pure import Guard, is_pure, may_be_pure
 
 ROOT = Path(__file__).parent
-GUARD = pytest.StashKey[Guard | None]()
+GUARD = Guard()  # in every session, so that `make test` finds what `make test-fast` would
 # Above the longest timeline of a stop that a test waits out (ask, SIGTERM, SIGKILL), far below a test's time-out.
 LEAVE_TIMEOUT_S = 5.0
 
@@ -71,12 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pure", action="store_true", help="only tests that start no process: see tests/pure.py")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[GUARD] = Guard() if config.getoption("pure") else None
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if config.stash[GUARD] and not may_be_pure(collection_path) else None
+    return True if config.getoption("pure") and not may_be_pure(collection_path) else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -95,14 +91,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    guard = item.config.stash[GUARD]
-    with guard.watching() if guard else contextlib.nullcontext():
+    with GUARD.watching() if is_pure(item) else contextlib.nullcontext():
         return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files that take longest come first: `make test` gives them out in this order."""
-    if config.stash[GUARD]:
+    if config.getoption("pure"):
         config.hook.pytest_deselected(items=[item for item in items if not is_pure(item)])
         items[:] = filter(is_pure, items)
     places = {ROOT / f"{name}.py": place for place, name in enumerate(LONGEST.split())}

@@ -1,7 +1,7 @@
 """What `make test-fast` runs: the tests that start no process, call no other host, and do not sleep.
 
-pytest's option `--pure` leaves out what is listed here, files before they are imported. A guard fails those of the
-other tests that do such a thing after all: they are listed then, or mended.
+pytest's option `--pure` leaves out what is listed here, files before they are imported. In every run, also in `make
+test`, a guard fails those of the other tests that do such a thing after all: they are listed then, or mended.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def may_be_pure(path: Path) -> bool:
 
 
 def is_pure(item: pytest.Item) -> bool:
-    """Whether a test of such a file is pure, as far as is listed."""
-    return not item.nodeid.removeprefix("tests/").startswith(TESTS_OF_OTHER_FILES)
+    """Whether a test is pure, as far as is listed."""
+    return may_be_pure(item.path) and not item.nodeid.removeprefix("tests/").startswith(TESTS_OF_OTHER_FILES)
 
 
 class Guard:
