@@ -120,9 +120,10 @@ class BatchInserter:
                 batch = InsertBatch(leases=[(target.view.info.number, count + spare)])
                 leased = self.remote.calls.insert(self.remote.session.name, batch)[0]
                 target.reserve = np.concatenate([leased, target.reserve])
-            blocks, target.reserve = target.reserve[:count], target.reserve[count:]
+            blocks = target.reserve[:count]
             if target.view.arrays is not None and count and not target.view.covers(int(blocks.max())):
                 target.view = self.remote.refresh(target.view.info.number)
+            target.reserve = target.reserve[count:]
             return blocks
 
     def _put_back(self, target: _Target, blocks: Integers) -> None:
