@@ -17,7 +17,7 @@ from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions, kill_s
 from kourou.runtime.launchers.ssh.transport import with_inventories
 from kourou.testing.engines import LocalHosts
 from optional import pytest
-from polling import WAIT_S
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -126,4 +126,37 @@ def test_one_that_the_systems_error_ends_says_which_it_was() -> None:
     one.send("blob", "no folder/payload", b"")
     # Then
     assert "No such file or directory" in str(lost.get(timeout=WAIT_S))
+    one.close()
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_one_that_is_lost_keeps_nothing_though_it_is_not_closed_yet() -> None:
+    # Given an agent
+    before, lost = descriptors(), threading.Event()
+    one = agent(lambda _: lost.set())
+    one.await_ready()
+    # When
+    one._popen.kill()
+    # Then
+    assert lost.wait(WAIT_S)
+    until(lambda: len(descriptors()) <= len(before) and not one._thread.is_alive(), WAIT_S)
+    one.close()
+
+
+def test_nor_does_one_that_did_not_answer_in_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Given a host that ssh does not get to
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho it hangs >&2\nsleep 600\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    before, options = descriptors(), SshOptions(cwd="/", timeout_s=0.05)
+    one = SshAgent("nowhere", options, entry=ENTRY, on_message=lambda *_: None, on_lost=lambda _: None)
+    # When
+    with pytest.raises(lp.errors.AgentFailedError, match="no agent answered in time; ssh said:\n *it hangs"):
+        one.await_ready()
+    # Then
+    until(lambda: len(descriptors()) <= len(before) and not one._thread.is_alive(), WAIT_S)
     one.close()

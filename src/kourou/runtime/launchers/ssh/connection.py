@@ -134,7 +134,7 @@ class SshAgent:
         ):
             answered = self._ready.wait(self._options.timeout_s + 1)
         if not answered and self._error is None:
-            self._lose("no agent answered in time")
+            self._lose("no agent answered in time", kill=True)
         if self._error is not None:
             raise self._error
 
@@ -145,6 +145,12 @@ class SshAgent:
         self._closed = True
         if not self._ready.is_set():
             kill_session(self._popen)  # which is connecting, and would go on; an agent that is just there hears of it
+        self._hang_up()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _hang_up(self) -> None:
+        """Say no more, and wait for ssh's end. Thread-safe, idempotent."""
         while not self._wire.end(_END_S):  # somebody writes into a connection that takes nothing any more
             self._popen.kill()
         with contextlib.suppress(OSError):
@@ -155,11 +161,6 @@ class SshAgent:
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        assert self._popen.stdout is not None  # noqa: S101 - asked for when it was started
-        self._popen.stdout.close()
-        self._said.close()
 
     def _listen(self) -> None:
         try:
@@ -174,14 +175,17 @@ class SshAgent:
             pass  # it was closed meanwhile, or ssh died
         finally:
             self._lose("the connection to its agent broke")
+            self._hang_up()  # one that is lost may not be closed before its program ends
+            assert self._popen.stdout is not None  # noqa: S101 - asked for when it was started
+            self._popen.stdout.close()
+            self._said.close()
 
     def _receive(self) -> None:
         silence_s = self._options.silence_s
         while not self.lost:
             # ssh notices a dead connection, too; but not where it is a guest on another one's (ControlMaster).
             if not self._wire.is_readable(silence_s):
-                self._popen.kill()
-                self._lose(f"its agent said nothing for {silence_s:g} s")
+                self._lose(f"its agent said nothing for {silence_s:g} s", kill=True)
                 return
             messages = self._wire.receive()
             if messages is None:
@@ -198,14 +202,15 @@ class SshAgent:
                 raise arguments[0]  # noqa: TRY301 - as if its use had raised it
             self._on_message(kind, *arguments)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
-            self._popen.kill()
-            self._lose(f"{kind}: {described(error)}")
+            self._lose(f"{kind}: {described(error)}", kill=True)
 
-    def _lose(self, what: str) -> None:
+    def _lose(self, what: str, *, kill: bool = False) -> None:
         with self._losing:  # whoever waits for it, and whoever listens, may find that out at once
             if self._closed or self._error is not None:
                 self._ready.set()
                 return
+            if kill:  # it would not end by itself
+                kill_session(self._popen)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(1.0)  # its last words are complete then
             self._error = self._failure(what)
