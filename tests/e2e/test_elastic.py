@@ -17,6 +17,7 @@ from kourou.runtime.launch.run import Run
 from kourou.runtime.model.events import StopAsked
 from kourou.runtime.plan import addition
 from kourou.testing.engines import LocalHosts
+from leaks import DESCRIPTORS
 from optional import pytest
 from polling import WAIT_S, until
 
@@ -282,16 +283,24 @@ def test_devices_are_those_that_are_left(tmp_path):
         assert gpus_of(run)["actor/3"] == "a"
 
 
+def say_and_wait(_):
+    print("here")
+    lp.wait_for_stop()
+
+
 def test_what_a_removed_node_alone_needed_is_let_go(tmp_path):
     program, _, _ = program_of(1)
     with lp.launch(program, "local_mp", run_dir=tmp_path) as run:
         payloads = run.folder / "payloads"
         before = set(payloads.iterdir())
-        for number in range(3):
-            run.add_node(lp.PyNode(lp.wait_for_stop, bytes(200_000 + number)), label="large")
+        logs = [run.folder / "logs" / "large" / f"{number}.log" for number in range(3)]
+        for number, log in enumerate(logs):
+            run.add_node(lp.PyNode(say_and_wait, bytes(200_000 + number)), label="large")
+            wait_for_file(log)
             run.remove(f"large/{number}")
             await_state(run, f"large/{number}", lp.NodeState.FINISHED)
         assert len(set(payloads.iterdir()) - before) <= 2  # of the last one: its stream, and the script
+        assert len([fd for fd in DESCRIPTORS.iterdir() if os.path.realpath(fd) in map(str, logs)]) <= 1
         with pytest.raises(errors.PlanError, match=r"its nodes differ in args\[0\]"):
             run.scale("large", 1)
         assert json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["nodes"] == 5

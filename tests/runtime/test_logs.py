@@ -13,6 +13,7 @@ from kourou.runtime.files.log_file import last_line
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.interpreter.stacks import STACK_LINE
 from kourou.runtime.output.node_logs import NodeLogs, Terminal
+from leaks import DESCRIPTORS
 from optional import pytest
 
 
@@ -70,6 +71,21 @@ def test_a_log_that_cannot_be_written_loses_lines_not_nodes(tmp_path):
     logs.line("a/0", "hello")
     logs.close()
     assert stream.getvalue() == "[a/0] hello\n"
+
+
+def test_a_node_that_is_gone_keeps_no_log_open_and_may_say_more(tmp_path):
+    # given
+    logs = _logs(tmp_path, Terminal(None))
+    before = len(list(DESCRIPTORS.iterdir()))
+    for node in ("a/0", "a/1"):
+        logs.line(node, "hello")
+    # when
+    logs.forget(["a/0", "b/0"])
+    # then
+    assert len(list(DESCRIPTORS.iterdir())) == before + 2
+    logs.line("a/0", "late")
+    assert (tmp_path / "a-0.log").read_text() == "hello\nlate\n"
+    logs.close()
 
 
 @pytest.mark.parametrize("first_to_end", [0, 1])

@@ -309,6 +309,16 @@ def test_logs_that_cannot_be_written_are_told_once_and_others_are_written(
     assert lines_of(GrowingFile(tmp_path / "c")) == ["c", "c"]
 
 
+def test_of_logs_that_cannot_all_be_opened_none_is(tmp_path: Path) -> None:
+    # Given one that cannot be
+    (tmp_path / "c").mkdir()
+    logs, before = LogWriter(EACH_LINE), len(list(DESCRIPTORS.iterdir()))
+    # When, then
+    with pytest.raises(IsADirectoryError):
+        logs.open(*(tmp_path / name for name in "abcd"))
+    assert len(list(DESCRIPTORS.iterdir())) == before
+
+
 @pytest.mark.parametrize("variable", ["KOUROU_LOG_MAX_BYTES", "KOUROU_LOG_BACKUP_COUNT"])
 @pytest.mark.parametrize("value", ["0", "-1", "512MiB", "1.5", "∞" * 5_000])
 def test_a_size_that_is_none_is_refused_before_anything_starts(

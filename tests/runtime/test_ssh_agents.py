@@ -16,6 +16,7 @@ from kourou.runtime.host_agent.dial_order import ENTRY, DialOrder
 from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions, kill_session
 from kourou.runtime.launchers.ssh.transport import with_inventories
 from kourou.testing.engines import LocalHosts
+from leaks import DESCRIPTORS
 from optional import pytest
 from polling import WAIT_S, until
 
@@ -129,8 +130,8 @@ def test_one_that_the_systems_error_ends_says_which_it_was() -> None:
     one.close()
 
 
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+def descriptors() -> int:
+    return len(list(DESCRIPTORS.iterdir()))
 
 
 def test_one_that_is_lost_keeps_nothing_though_it_is_not_closed_yet() -> None:
@@ -142,7 +143,7 @@ def test_one_that_is_lost_keeps_nothing_though_it_is_not_closed_yet() -> None:
     one._popen.kill()
     # Then
     assert lost.wait(WAIT_S)
-    until(lambda: len(descriptors()) <= len(before) and not one._thread.is_alive(), WAIT_S)
+    until(lambda: descriptors() <= before and not one._thread.is_alive(), WAIT_S)
     one.close()
 
 
@@ -158,5 +159,5 @@ def test_nor_does_one_that_did_not_answer_in_time(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(lp.errors.AgentFailedError, match="no agent answered in time; ssh said:\n *it hangs"):
         one.await_ready()
     # Then
-    until(lambda: len(descriptors()) <= len(before) and not one._thread.is_alive(), WAIT_S)
+    until(lambda: descriptors() <= before and not one._thread.is_alive(), WAIT_S)
     one.close()

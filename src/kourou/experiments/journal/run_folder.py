@@ -19,14 +19,13 @@ class RunLogs:
     """The two logs of one attempt; a further attempt appends. Every line is in the file when it was written.
 
     Raises:
-        OSError: one cannot be opened.
+        OSError: one cannot be opened; neither is open then.
     """
 
     def __init__(self, folder: Path, files: LogWriter) -> None:
         self._paths = {"stdout": folder / STDOUT_FILE, "stderr": folder / STDERR_FILE}
         self._files = files
-        for path in self._paths.values():
-            files.open(path)
+        files.open(*self._paths.values())
 
     def write(self, line: str, stream: str) -> None:
         """Append a line."""
@@ -35,7 +34,7 @@ class RunLogs:
 
     def close(self) -> None:
         """Close both."""
-        self._files.close(*self._paths.values())
+        self._files.close_some(*self._paths.values())
 
 
 def own_folder(folder: Path) -> None:

@@ -31,8 +31,9 @@ class AppendFile:
         self._path, self._rotation = path, rotation
         self._descriptor = open_to_append(path)
         self._errors = errors
-        self._torn = _is_torn(path)  # the last line was written in part, by this process or one before
         self._size = os.fstat(self._descriptor).st_size
+        # The last line was written in part, by this process or one before.
+        self._torn = self._size > 0 and os.pread(self._descriptor, 1, self._size - 1) != b"\n"
         self._most: float = rotation.max_bytes if rotation else math.inf
         self.error: OSError | None = None
         """Why a line was lost, if the system said so."""
@@ -78,9 +79,3 @@ class AppendFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def _is_torn(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        return size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"

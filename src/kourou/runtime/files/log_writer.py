@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
 from pathlib import Path
 
@@ -29,14 +29,17 @@ class LogWriter:
         self._told: set[str] = set()  # troubles, each once
         self._untold: tuple[str, ...] = ()
 
-    def open(self, path: str | os.PathLike[str]) -> None:
-        """Open a log now, so that it is there though nothing is printed.
+    def open(self, *paths: Path) -> None:
+        """Open logs now, so that they are there though nothing is printed: all of them, or none.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: one cannot be opened.
         """
-        with self._lock:
-            self._open(str(path))
+        with self._lock, contextlib.ExitStack() as undo:
+            for path in map(str, paths):
+                self._open(path)
+                undo.callback(self._close, path)
+            undo.pop_all()
 
     def append(self, path: str, line: str) -> None:
         """Write a line, given without its newline, to a log, which is opened if need be; lost once all are closed."""
@@ -61,13 +64,21 @@ class LogWriter:
             for trouble in untold:
                 warn("%s", trouble)
 
-    def close(self, *paths: Path) -> None:
-        """Close these logs; without any close all, and take no more lines. Idempotent."""
+    def close_some(self, *paths: str | Path) -> None:
+        """Close these logs; another line opens one again. Idempotent."""
         with self._lock:
-            self._closed = self._closed or not paths
-            for path in map(str, paths) if paths else list(self._files):
-                if path in self._files:
-                    self._files.pop(path).close()
+            for path in map(str, paths):
+                self._close(path)
+
+    def close(self) -> None:
+        """Close all, and take no more lines. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self.close_some(*self._files)
+
+    def _close(self, path: str) -> None:
+        if path in self._files:
+            self._files.pop(path).close()
 
     def _open(self, path: str) -> AppendFile:
         # surrogateescape: a line may quote a file name that is no UTF-8

@@ -68,8 +68,8 @@ def backup(path: Path, number: int) -> Path:
 
 
 def open_to_append(path: Path) -> int:
-    """The descriptor of a log, which is made where there is none."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    """The descriptor of a log, which is made where there is none; its end can be read as well."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
 
 def generations(path: Path) -> dict[int, Path]:

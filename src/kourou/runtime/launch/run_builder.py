@@ -200,6 +200,7 @@ class RunBuilder:
         for name in gone & self._entries.keys():
             del self._entries[name]
         launcher.forget(gone)
+        self._logs.forget(gone)
 
     def _record_change(self, record: NodeRecord) -> None:
         if self._binding is not None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,6 +105,12 @@ class NodeLogs:
         # A label may hold tabs and newlines, which have a meaning in the merged log.
         entry = self._nodes[name] = str(self._file_of(name)), urllib.parse.quote(name, safe="/ ,+=@~()[]{}")
         return entry
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These nodes are gone for good: close their logs."""
+        with self._lock:
+            for path, _ in [self._nodes.pop(name) for name in names if name in self._nodes]:
+                self._files.close_some(path)
 
     def close(self) -> None:
         """Close the files."""

@@ -57,9 +57,8 @@ class LogFolder(logging.Handler):
         self.setFormatter(logging.Formatter(_FORMAT))
         self.folder = folder.absolute()
         self._files = LogWriter(Rotation.from_environment())
-        for host in hosts:
-            for local_rank in (None, *range(host.workers)):
-                self._files.open(self.file_of(host.name, local_rank))
+        everybody = [(host.name, local_rank) for host in hosts for local_rank in (None, *range(host.workers))]
+        self._files.open(*(self.file_of(*one) for one in everybody))
 
     def file_of(self, hostname: str, local_rank: int | None) -> Path:
         """The file of one worker, or of a host's agent."""
