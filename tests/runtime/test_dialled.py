@@ -561,3 +561,23 @@ def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
             tunnel.close()
             proxy.close()
             server.close()
+
+
+def test_who_waits_for_room_is_let_go_when_the_agent_is_lost_and_fills_no_memory(patient: AgentServer) -> None:
+    # Given an agent that is to be told much, and has not called yet
+    transport = patient.expect(0, Events(), WAIT_S)
+    while not transport._session._full:
+        transport.send("line", b"x" * 1_000_000)
+
+    def send() -> None:
+        for _ in range(100):
+            transport.send_bulk("piece", b"x" * 1_000_000)
+
+    bulk = threading.Thread(target=send)
+    bulk.start()
+    # When
+    patient.thread.call(lambda: transport.lose("it is gone"))
+    # Then
+    bulk.join(WAIT_S)
+    assert not bulk.is_alive()
+    assert transport._session._queued_bytes < 20_000_000

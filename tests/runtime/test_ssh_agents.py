@@ -68,6 +68,11 @@ def test_so_are_those_that_a_program_was_to_run_on(refuse: Callable[[str], None]
         lp.launch(program, "ssh", hosts=lp.Hosts(HERE))
 
 
+def test_hosts_are_closed_one_after_the_other_where_there_are_no_more_threads(refuse: Callable[[str], None]) -> None:
+    refuse("kourou-close-")
+    assert all(host.inventory for host in with_inventories(lp.Hosts(HERE)).all)
+
+
 def test_a_launcher_that_cannot_tell_its_agents_where_it_listens_listens_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

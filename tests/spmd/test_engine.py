@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from kourou.errors import AgentFailedError, LaunchError
 from kourou.spmd import Launcher
-from kourou.testing.engines import LocalHosts
+from kourou.testing.engines import LocalEngine, LocalHosts
 from optional import pytest
 
 pytestmark = [pytest.mark.usefixtures("no_leaks")]
@@ -63,3 +65,25 @@ def test_what_an_engine_refuses_is_said_in_its_words() -> None:
         pytest.raises(LaunchError, match="the cluster is closed"),
     ):
         closed.run(answer, b"")
+
+
+@pytest.mark.parametrize("moment", ["why_pending", "start_agents"])
+def test_ctrl_c_ends_the_wait_for_hosts_and_gives_them_back(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    # Given an engine whose queue is long, or whose agents are just being started
+    engines: list[LocalEngine] = []
+    really = getattr(LocalEngine, moment)
+
+    def press(engine: LocalEngine, *arguments: Any) -> Any:
+        result = really(engine, *arguments)
+        if not engines:
+            os.kill(os.getpid(), signal.SIGINT)
+        engines.append(engine)
+        return result
+
+    monkeypatch.setattr(LocalEngine, moment, press)
+    pending = ("the queue is long",) * 1_000 if moment == "why_pending" else ()
+    with Launcher(hostnames=LocalHosts(pending=pending), workers_per_host=1, backend=None) as hosts:
+        # When, then
+        with pytest.raises(KeyboardInterrupt):
+            hosts.run(answer, b"")
+        assert [agent.returncode for agent in engines[0].agents.values()] == [0] * (moment == "start_agents")

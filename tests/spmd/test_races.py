@@ -12,6 +12,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, cast
 
@@ -116,6 +117,91 @@ def test_a_launcher_that_nobody_refers_to_lives_until_its_run_has_ended(monkeypa
     gate.opened.set()
     assert isinstance(future.exception(WAIT_S), LookupError)
     until(lambda: there() is None, WAIT_S)
+
+
+@pytest.fixture
+def reached_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, without_torch: None) -> Path:
+    """A folder where there is ``again`` once ssh is asked a second time for a host that it reached at first."""
+    del without_torch
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        f"""#!/bin/sh
+for last; do :; done
+mkdir {tmp_path}/once 2> /dev/null && exec sh -c "$last"
+touch {tmp_path}/again
+exec sleep 600
+"""
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def launcher_there(retries: int = 0) -> Launcher:
+    there = Launcher(["there"], workers_per_host=1, backend=None, retries=retries, agent_timeout_s=30)
+    return there.set_logging_handlers(None)
+
+
+def test_a_run_that_is_cancelled_while_it_connects_once_more_is_tried_no_more(reached_once: Path) -> None:
+    # Given a run whose host was lost, and cannot be reached again
+    with launcher_there(retries=3) as launcher:
+        future = launcher.submit(functions.announce_and_wait, reached_once)
+        until((reached_once / "0.pid").exists, WAIT_S)
+        cast("SshAgent", next(iter(launcher._pool._remote.values()))._agent)._popen.kill()
+        until((reached_once / "again").exists, WAIT_S)
+        # When, then
+        future.cancel()
+        with pytest.raises(CancelledError):
+            future.result(WAIT_S)
+
+
+def test_a_host_that_another_run_let_go_of_in_between_is_lost(
+    monkeypatch: pytest.MonkeyPatch, reached_once: Path
+) -> None:
+    # Given a run that has connected, and one that could not, and so let go of their hosts
+    del reached_once
+    new_job = HostPool.new_job
+
+    def too_late(pool: HostPool, *arguments: Any) -> Job:
+        for host in pool._remote.values():
+            host.close()
+        pool._remote.clear()
+        return new_job(pool, *arguments)
+
+    monkeypatch.setattr(HostPool, "new_job", too_late)
+    # When, then
+    with launcher_there() as launcher, pytest.raises(errors.AgentFailedError, match="there: the connection to its"):
+        launcher.run(functions.rank)
+
+
+def test_hosts_that_were_reached_are_closed_where_there_is_no_thread_for_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a system with one more thread
+    closed: list[str] = []
+    start = threading.Thread.start
+
+    class Reached:
+        name = "first"
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    def connect(_name: str, _way: object, abandoned: threading.Event) -> Reached:
+        assert abandoned.wait(WAIT_S)
+        return Reached()
+
+    def start_or_refuse(thread: threading.Thread) -> None:
+        if thread.name == "kourou-connect_1":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr("kourou.spmd.launch.host_pool._connect", connect)
+    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    # When, then
+    with pytest.raises(errors.LaunchError, match="cannot start the thread kourou-connect"):
+        HostPool().connect(["first", "second"], SSH)
+    assert set(closed) == {"first"}
 
 
 # -- a job -----------------------------------------------------------------------------------------------------------
@@ -266,7 +352,7 @@ class Agent:
         self.on_message, self.on_lost = on_message, on_lost
         self.answers: list[tuple[Any, ...]] = []
 
-    def await_ready(self) -> None:
+    def await_ready(self, check: Callable[[], None]) -> None:
         """It is there."""
 
     def send(self, *message: Any) -> None:
@@ -402,7 +488,7 @@ def test_a_host_that_takes_long_to_connect_holds_up_no_run_that_ends(monkeypatch
         return remote()[0]
 
     monkeypatch.setattr("kourou.spmd.launch.host_pool.host_over_ssh", connect)
-    monkeypatch.setattr(RemoteHost, "await_ready", lambda _: None)
+    monkeypatch.setattr(RemoteHost, "await_ready", lambda *_: None)
     thread = threading.Thread(target=functools.partial(pool.connect, ["there"], SSH))
     thread.start()
     assert connecting.wait(WAIT_S)

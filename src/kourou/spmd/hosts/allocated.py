@@ -38,14 +38,14 @@ class Allocation:
         self._folder = runs_dir() / new_run_id("spmd")  # which all hosts see
         self._reach: EngineReach | None = None
 
-    def connect(self, name: str) -> RemoteHost:
+    def connect(self, name: str, given_up: threading.Event) -> RemoteHost:
         """A host, whose agent will call. The first one waits for the allocation.
 
         Raises:
-            LaunchError: the engine refuses; with its own words.
+            LaunchError: the engine refuses, with its own words; or ``given_up`` was set meanwhile.
         """
         with self._lock:
-            reach = self._reach = self._reach or self._allocated()
+            reach = self._reach = self._reach or self._allocated(given_up)
             return RemoteHost(name, self._timeout_s, lambda *told: _Agent(reach, name, *told))
 
     def release(self) -> None:
@@ -56,12 +56,16 @@ class Allocation:
                 reach.release()
                 shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _allocated(self) -> EngineReach:
+    def _allocated(self, given_up: threading.Event) -> EngineReach:
+        def go_on(why: str) -> None:
+            if given_up.is_set():
+                raise errors.LaunchError(f"waiting for hosts was given up {why}".strip())
+
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         make_own_folder(self._folder)
         plan = plan_of_hosts("spmd", self.engine, self.shape)
         order = DialOrder(token=secrets.token_hex(16), silence_s=self.engine.lost_after_s, entry=ENTRY)
-        reach = EngineReach(plan, order, folder=self._folder, authority=Authority())
+        reach = EngineReach(plan, order, folder=self._folder, authority=Authority(), on_wait=go_on)
         try:
             reach.allocate()
         except BaseException:
@@ -84,32 +88,24 @@ class _Agent:
         self.lost = False
         self.on_message = on_message
         self._tell_loss = on_lost
-        self._room = threading.Event()
-        self._room.set()
         self._transport = reach.connect(Host(name), self)
 
-    def await_ready(self) -> None:
+    def await_ready(self, check: Callable[[], None]) -> None:
         """It is asked something next, and has so long to call and to answer."""
 
     def send(self, *message: Any) -> None:
         self._transport.send(*message)
 
     def send_bulk(self, *message: Any) -> None:
-        self._room.wait()
-        self._transport.send(*message)
+        self._transport.send_bulk(*message)
 
     def close(self) -> None:
         self.lost = True
-        self._room.set()
         self._transport.close()
 
     def on_lost(self, error: errors.KourouError) -> None:
         self.lost = True
-        self._room.set()
         self._tell_loss(error if isinstance(error, errors.AgentFailedError) else errors.AgentFailedError(str(error)))
 
     def on_full(self, full: bool) -> None:  # noqa: FBT001 - a callback
-        if full and not self.lost:
-            self._room.clear()
-        else:
-            self._room.set()
+        """Who sends much waits for room."""

@@ -23,6 +23,7 @@ from kourou.spmd.worker import parcel
 ENTRY = "kourou.spmd.hosts.service"
 """The agent's service, see :mod:`kourou.runtime.host_agent.pipe_agent`."""
 
+_LOOK_S = 0.1  # how often to see whether an answer is not waited for any more
 _BROKE = "the connection to its agent broke"
 
 
@@ -34,8 +35,8 @@ class Agent(Protocol):
         """It cannot be used any more."""
         ...
 
-    def await_ready(self) -> None:
-        """Wait until it is there.
+    def await_ready(self, check: Callable[[], None]) -> None:
+        """Wait until it is there; ``check`` is called now and then, and what it raises ends the waiting.
 
         Raises:
             AgentFailedError: it is not.
@@ -100,15 +101,18 @@ class RemoteHost:
         """It has to be made anew."""
         return self._agent.lost
 
-    def await_ready(self) -> None:
+    def await_ready(self, check: Callable[[], None]) -> None:
         """Wait until the host is there, and known.
+
+        Args:
+            check: called now and then; what it raises ends the waiting.
 
         Raises:
             AgentFailedError: it is not, with ssh's own words.
         """
-        self._agent.await_ready()
+        self._agent.await_ready(check)
         if self.inventory is None:
-            self.inventory, self.address, self.launcher_address = self._ask("hello", (), answer=("hello",))
+            self.inventory, self.address, self.launcher_address = self._ask("hello", (), answer=("hello",), check=check)
 
     def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
         """See :class:`kourou.spmd.hosts.local.LocalHost`."""
@@ -152,7 +156,14 @@ class RemoteHost:
         """End the agent and all that it runs."""
         self._agent.close()
 
-    def _ask(self, kind: str, question: tuple[Any, ...], *, answer: tuple[str, ...]) -> tuple[Any, ...]:
+    def _ask(
+        self,
+        kind: str,
+        question: tuple[Any, ...],
+        *,
+        answer: tuple[str, ...],
+        check: Callable[[], None] = lambda: None,
+    ) -> tuple[Any, ...]:
         """What follows in an answer that begins with ``answer``; others are to questions that nobody asks any more."""
         with self._asking:  # runs that start at once must not take each other's answers
             if self.lost:
@@ -160,9 +171,12 @@ class RemoteHost:
             self._agent.send(kind, *question)
             until = time.monotonic() + self._timeout_s
             while True:
+                check()
                 try:
-                    found = next_of(self._answers, max(0.0, until - time.monotonic()))
+                    found = next_of(self._answers, min(_LOOK_S, max(0.0, until - time.monotonic())))
                 except queue.Empty:
+                    if time.monotonic() < until:
+                        continue
                     raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
                 if isinstance(found, errors.AgentFailedError):
                     raise found

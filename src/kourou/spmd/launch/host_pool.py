@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from kourou.spmd.worker import parcel
 if TYPE_CHECKING:
     from kourou.spmd.hosts.allocated import Allocation
 
+_LOOK_S = 0.1  # how often to see whether hosts are not waited for any more
 _INFRASTRUCTURE = (errors.WorkerFailedError, errors.AgentFailedError)
 
 
@@ -81,10 +82,10 @@ class HostPool:
             raise
         return submission.future
 
-    def new_job(self, spec: JobSpec) -> Job:
-        """A job on this pool's hosts."""
+    def new_job(self, spec: JobSpec, remote: Mapping[str, RemoteHost]) -> Job:
+        """A job on this pool's hosts, and on those that it was connected to."""
         with self._lock:
-            return Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, spec.way))
+            return Job(f"spmd-{next(self._numbers)}", spec, lambda host: self._host_of(host, remote))
 
     def submission_ended(self, submission: _Submission) -> None:
         """Nothing of it is left."""
@@ -172,8 +173,15 @@ class HostPool:
             have.release()
         return made
 
-    def connect(self, names: Iterable[str], options: Way) -> dict[str, RemoteHost]:
+    def connect(
+        self, names: Iterable[str], options: Way, check: Callable[[], None] = lambda: None
+    ) -> dict[str, RemoteHost]:
         """Connect to an agent on each of these hosts; agents of earlier runs are used again.
+
+        Args:
+            names: of the hosts.
+            options: how they are reached.
+            check: called now and then; what it raises ends the waiting.
 
         Raises:
             AgentFailedError: one cannot be reached; none of the pool's is left then, unless a run needs it.
@@ -187,12 +195,12 @@ class HostPool:
                 with self._lock:
                     gone += [self._remote.pop(key) for key in keys if key in self._remote and self._remote[key].lost]
                     there = {key: self._remote[key] for key in keys if key in self._remote}
-                made = _connect_all([key for key in keys if key not in there])
+                made = _connect_all([key for key in keys if key not in there], check)
                 with self._lock:
                     self._remote |= made
             hosts = {key[0]: there.get(key) or made[key] for key in keys}
             for host in hosts.values():
-                host.await_ready()
+                host.await_ready(check)
         except BaseException:  # Ctrl-C, too
             with self._lock:
                 here = [key for key in keys if key in self._remote]
@@ -207,9 +215,9 @@ class HostPool:
             close_all(gone)
         return hosts
 
-    def _host_of(self, host: Host, options: Way) -> WorkerHost:
+    def _host_of(self, host: Host, remote: Mapping[str, RemoteHost]) -> WorkerHost:
         if not host.local:
-            return self._remote[host.name, options]
+            return remote[host.name]
         if self._local is None:
             self._local = LocalHost()
         return self._local
@@ -231,13 +239,21 @@ class HostPool:
             self._submissions = set()
 
 
-def _connect_all(keys: Sequence[tuple[str, Way]]) -> dict[tuple[str, Way], RemoteHost]:
+def _connect_all(keys: Sequence[tuple[str, Way]], check: Callable[[], None]) -> dict[tuple[str, Way], RemoteHost]:
     """Connect to hosts, to all of them at once: copying files there may take long."""
     abandoned = threading.Event()
     connecting_at_once = futures.ThreadPoolExecutor(max(1, len(keys)), "kourou-connect")
     with threads.starting("kourou-connect"), connecting_at_once as pool:
-        connecting = {key: pool.submit(_connect, *key, abandoned) for key in keys}
+        connecting: dict[tuple[str, Way], futures.Future[RemoteHost]] = {}
         try:
+            for key in keys:
+                connecting[key] = pool.submit(_connect, *key, abandoned)
+            left = set(connecting.values())
+            while left:
+                done, left = futures.wait(left, _LOOK_S, futures.FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                check()
             return {key: future.result() for key, future in connecting.items()}
         except BaseException:
             abandoned.set()
@@ -247,7 +263,7 @@ def _connect_all(keys: Sequence[tuple[str, Way]]) -> dict[tuple[str, Way], Remot
 
 
 def _connect(name: str, way: Way, abandoned: threading.Event) -> RemoteHost:
-    return host_over_ssh(name, way, abandoned) if isinstance(way, SshOptions) else way.connect(name)
+    return host_over_ssh(name, way, abandoned) if isinstance(way, SshOptions) else way.connect(name, abandoned)
 
 
 class _Submission:
@@ -279,6 +295,10 @@ class _Submission:
             self._stopped = not self._cancelled
         self.cancel()
 
+    def _check(self) -> None:
+        if self._cancelled:
+            raise Cancelled
+
     def _work(self) -> None:
         try:
             with limits.told("run the ranks"), contextlib.ExitStack() as stack:
@@ -306,16 +326,17 @@ class _Submission:
             try:
                 return LaunchResult(self._attempt(output))
             except _INFRASTRUCTURE as error:
+                self._check()
                 if not left:
                     raise
                 output.agent_line(self._spec.hosts[0].name, f"trying again, for the last {left} time(s): {error}")
         raise AssertionError("the last attempt returns or raises")
 
     def _attempt(self, output: Output) -> dict[str, list[Any]]:
-        self._pool.connect([host.name for host in self._spec.hosts if not host.local], self._spec.way)
-        job = self._pool.new_job(self._spec)
+        spec = self._spec
+        remote = self._pool.connect([host.name for host in spec.hosts if not host.local], spec.way, self._check)
+        job = self._pool.new_job(spec, remote)
         with self._lock:
-            if self._cancelled:
-                raise Cancelled
+            self._check()
             self._job = job
         return job.run(self._call, output)

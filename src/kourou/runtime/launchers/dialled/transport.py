@@ -52,13 +52,21 @@ class DialledTransport(Transport):
     # -- from any thread ----------------------------------------------------------------------------------------
 
     def put(self, message: tuple[Any, ...], **how: bool) -> None:
+        if self.over:
+            return
         self._session.put(message, **how)
         if not self._scheduled:
             self._scheduled = True
             self._thread.post(self._flush)
 
+    def send_bulk(self, *message: Any) -> None:
+        """Like :meth:`send`, but wait until there is room: for threads that nobody else needs meanwhile."""
+        self._session.wait_for_room()
+        self.put(message)
+
     def hang_up(self) -> None:
         """Tell the agent to end; returns at once. Idempotent."""
+        self._session.let_go()
         self._end_by = min(self._end_by, time.monotonic() + _END_S)
         self._thread.post(self._hang_up)
 
@@ -116,6 +124,7 @@ class DialledTransport(Transport):
         if self.over:
             return
         self._lost = True
+        self._session.let_go()
         self._abort()
         told = self._words()
         name = self.name or f"host {self.place}"

@@ -38,7 +38,8 @@ class Allocation:
         """Ask for the hosts, wait until they are there, and start their agents; unless that was done.
 
         Args:
-            on_wait: told why it takes long whenever that changes, in the engine's words; "" once all is there.
+            on_wait: told now and then why it takes long, in the engine's words; "" once all is there. What it raises
+                ends the waiting.
 
         Raises:
             LaunchError: the engine refuses; with its own words.
@@ -60,8 +61,8 @@ class Allocation:
             why = self.engine.why_pending()
             if why and why != told:
                 nonblocking_stream.warn("%s: waiting for %s", self._options.launch_type, why)
-                on_wait(why)
                 told = why
+            on_wait(told)
         on_wait("")
 
     def start_again(self, place: int) -> None:

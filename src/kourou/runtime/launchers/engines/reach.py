@@ -27,7 +27,8 @@ class EngineReach(Reach):
         folder: the run's.
         authority: signs what the launcher proves itself with.
         coordinator: where other shells' connections lead; None: nowhere.
-        on_wait: told what is waited for whenever that changes, in the engine's words; "" once all is there.
+        on_wait: told now and then what is waited for, in the engine's words; "" once all is there. What it raises ends
+            the waiting.
         allocation: of this plan, begun already; None: it is made here.
     """
 
@@ -109,6 +110,7 @@ class EngineReach(Reach):
 
     def release(self) -> None:
         """Give the hosts back. Idempotent."""
+        self._server.hang_up()  # those who are not needed any more, or call only now
         self._allocation.release()
         self._server.close()
         self._order.unlink(missing_ok=True)

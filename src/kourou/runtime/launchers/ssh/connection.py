@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from kourou.shown import described
 from kourou.waits import PATIENCE_S
 
 _END_S = 5.0  # an agent that does not end this long after its connection closed is left to its own watch
+_LOOK_S = 0.1  # how often to see whether it is not waited for any more
 _WORDS_BYTES = 1 << 16
 _WORDS = 20  # lines of what ssh and the agent said
 
@@ -117,8 +119,11 @@ class SshAgent:
         """It cannot be used any more."""
         return self._error is not None or self._closed
 
-    def await_ready(self) -> None:
+    def await_ready(self, check: Callable[[], None] = lambda: None) -> None:
         """Wait until the agent is there.
+
+        Args:
+            check: called now and then; what it raises ends the waiting.
 
         Raises:
             AgentFailedError: it is not, with ssh's own words.
@@ -132,8 +137,10 @@ class SshAgent:
             self._options.timeout_s,
             self.host,
         ):
-            answered = self._ready.wait(self._options.timeout_s + 1)
-        if not answered and self._error is None:
+            until = time.monotonic() + self._options.timeout_s + 1
+            while not self._ready.wait(_LOOK_S) and time.monotonic() < until:
+                check()
+        if not self._ready.is_set():
             self._lose("no agent answered in time", kill=True)
         if self._error is not None:
             raise self._error

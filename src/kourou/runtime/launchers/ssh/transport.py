@@ -94,9 +94,15 @@ class SshTransport(Transport):
 
 def close_all(hosts: Collection[Closable]) -> None:
     """Close hosts side by side: one whose link is cut takes seconds."""
-    closing = [threading.Thread(target=host.close, name=f"kourou-close-{host.name}") for host in hosts]
-    for thread in closing:
-        threads.start(thread)
+    closing = []
+    for host in hosts:
+        thread = threading.Thread(target=host.close, name=f"kourou-close-{host.name}")
+        try:
+            threads.start(thread)
+        except RuntimeError:  # there are no more threads
+            host.close()
+        else:
+            closing.append(thread)
     for thread in closing:
         thread.join()
 
