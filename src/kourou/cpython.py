@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import threading
+    import weakref
     from concurrent.futures import Future
     from types import FrameType, TracebackType
 
@@ -115,13 +116,22 @@ L = TypeVar("L", bound="threading.Lock | threading.RLock")
 
 
 def renewed_in_children(lock: L) -> L:
-    """Let a lock of the whole process be free in children of fork, where a thread that had it has stayed behind.
+    """Let a lock be free in children of fork, where a thread that had it has stayed behind.
 
     Relies on ``_at_fork_reinit`` (3.9), by which ``logging`` and ``threading`` do so. Without it, a child would wait
     for ever for what some thread of its parent held in the moment of the fork.
     """
-    os.register_at_fork(after_in_child=lock._at_fork_reinit)  # type: ignore[union-attr]
+    _renewed().add(lock)
     return lock
+
+
+@functools.cache
+def _renewed() -> weakref.WeakSet[Any]:
+    import weakref
+
+    locks: weakref.WeakSet[Any] = weakref.WeakSet()
+    os.register_at_fork(after_in_child=lambda: [lock._at_fork_reinit() for lock in list(locks)])
+    return locks
 
 
 # -- the interpreter's end -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from pathlib import Path
 
+from kourou import cpython
 from kourou.limits import with_remedy
 from kourou.runtime.files.append_file import AppendFile
 from kourou.runtime.files.nonblocking_stream import warn
@@ -24,7 +25,8 @@ class LogWriter:
     def __init__(self, rotation: Rotation) -> None:
         self._rotation = rotation
         self._files: dict[str, AppendFile] = {}  # by their paths, as text: a Path takes long to be hashed
-        self._lock = threading.RLock()  # a finaliser may print in the middle of a print
+        # A finaliser may print in the middle of a print; forks of nodes that are threads print, too.
+        self._lock = cpython.renewed_in_children(threading.RLock())
         self._closed = False
         self._told: set[str] = set()  # troubles, each once
         self._untold: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
+from kourou import cpython
 from kourou.runtime.context import context
 from kourou.runtime.files.log_writer import LogWriter
 from kourou.runtime.files.nonblocking_stream import NonBlockingStream
@@ -37,7 +38,7 @@ class Terminal:
         self._stream = stream if enabled else None
         self._colours: dict[str, int] = {}
         self._coloured = stream is not None and _is_terminal(stream) and not os.environ.get("NO_COLOR")
-        self._lock = threading.RLock()  # a finaliser may print in the middle of a print
+        self._lock = cpython.renewed_in_children(threading.RLock())  # a finaliser may print in the middle of a print
 
     def line(self, name: str, text: str) -> None:
         """Print one line of a node, at once and whole."""
@@ -79,7 +80,7 @@ class NodeLogs:
         self._files = LogWriter(rotation or Rotation())
         self._nodes: dict[str, tuple[str, str]] = {}
         self._second, self._time, self._offset = 0, "", ""
-        self._lock = threading.RLock()  # likewise
+        self._lock = cpython.renewed_in_children(threading.RLock())  # likewise
         self.terminal = terminal
 
     def line(self, name: str, text: str) -> None:
@@ -125,7 +126,7 @@ class _ThreadStream:
         self._run_id = run_id
         self._logs = logs
         self._lines: dict[str, LineSplitter] = {}
-        self._lock = threading.RLock()  # a signal handler may print in the middle of a print
+        self._lock = cpython.renewed_in_children(threading.RLock())  # a signal handler may print within a print
 
     def write(self, text: str) -> int:
         node = context.current_node()
