@@ -10,6 +10,7 @@ import pytest
 from kourou import courier
 from kourou.courier import Client, Server
 from kourou.courier.lanes.loop import event_loop, poller
+from kourou.errors import LaunchError
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -47,3 +48,10 @@ def test_a_server_works_without_epoll(lane, monkeypatch):
         again = Client(server.address, token="t", lane=lane, timeout_s=20)
         assert again.echo(2) == 2
         courier.close(again)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="only Linux has it")
+def test_a_process_that_gevent_has_patched_is_told_so(monkeypatch):
+    monkeypatch.delattr(select, "epoll")
+    with pytest.raises(LaunchError, match="use kourou in one that is not patched"):
+        poller.new_poller()

@@ -107,3 +107,33 @@ def test_a_launcher_that_was_killed_is_said_to_be(tmp_path):
         launcher.wait(WAIT_S)
         with connected, pytest.raises(lp.errors.RunUnavailable, match="has ended, since its launcher died: "):
             connected.client("idle")
+
+
+class Pair:
+    def __init__(self):
+        self.name = lp.get_context().name
+
+    def who(self):
+        return self.name
+
+
+@pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])
+def test_the_script_that_launched_them_calls_nodes_by_their_names(launch_type, tmp_path):
+    # given a program with a node, two of one label, and one within a colocation
+    made, _ = program()
+    made.add_node(lp.MultiThreadingColocation([lp.CourierNode(Pair)]), label="both")
+    with lp.launch(made, launch_type, run_dir=tmp_path) as run:
+        # when they are called by their names, and one that came later
+        counter = run.client("counter")
+        assert [counter.add(2), run.client("counter/0").add(3)] == [2, 5]
+        assert run.client("both/0:0").who() == "both/0:0"
+        run.add_node(lp.CourierNode(Counter), "late")
+        assert run.client("late").add(1) == 1
+        # then a name that is several nodes', or nobody's, says which there are
+        with pytest.raises(lp.errors.NotFound, match="'idle' has 2 nodes, name one: idle/0, idle/1"):
+            run.client("idle")
+        with pytest.raises(lp.errors.NotFound, match="there is no node 'conter'"):
+            run.client("conter")
+    # and of a run that has ended there is none
+    with pytest.raises(lp.errors.NodeExited, match="has ended, and counter/0 with it"):
+        run.client("counter")

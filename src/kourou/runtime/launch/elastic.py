@@ -87,6 +87,20 @@ class Elastic:
             return resize.names
         return self.scale(resize.label, resize.count, origin)
 
+    def handle_to(self, name: str) -> Handle[Any]:
+        """Of a node that the program had, or that came since.
+
+        Raises:
+            NodeExited: the run has ended.
+        """
+        root = root_of(name)
+        with self._lock:
+            member = self._members.get(label_of(root), {}).get(index_of(root))
+            for node in member.iterate_family() if member is not None else ():
+                if node.name == name:
+                    return node.create_handle()
+        raise errors.NodeExited(f"run {self._folder.run_id} has ended, and {name} with it")
+
     def add_node(self, node: Node, label: str, origin: str) -> Handle[Any]:
         """See :meth:`kourou.Run.add_node`."""
         if not isinstance(node, Node):

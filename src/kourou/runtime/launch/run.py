@@ -22,6 +22,7 @@ from kourou.runtime.launch.director import Director
 from kourou.runtime.launch.elastic import Elastic
 from kourou.runtime.model.events import RestartAsked, StopAsked
 from kourou.runtime.model.records import ExitRecord, NodeRecord, check_restart
+from kourou.runtime.monitoring.node_choice import choose_node
 from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.timeline import interrupted_by
@@ -133,6 +134,20 @@ class Run:
     def join(self) -> None:
         """Launchpad's name for :meth:`wait` without arguments."""
         self.wait()
+
+    def client(self, node: str) -> Any:
+        """A client of a node, for the script that launched it; the same as that of the node's handle.
+
+        It returns at once; the client's first call waits until the node is ready.
+
+        Args:
+            node: ``label/index``, or a label of which one node has not ended.
+
+        Raises:
+            NotFound: there is none of that name, or several.
+            NodeExited: the run has ended.
+        """
+        return self._elastic.handle_to(choose_node(self.nodes, node)).dereference()
 
     def restart(self, name: str) -> None:
         """End a node and start it again, whatever its policy says of failures; returns at once.

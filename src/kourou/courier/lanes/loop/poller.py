@@ -8,6 +8,8 @@ import socket
 import sys
 from typing import Protocol
 
+from kourou.errors import LaunchError
+
 
 class Poller(Protocol):
     """What ``select.epoll`` and ``select.poll`` have in common; descriptors are watched for POLLIN and POLLOUT."""
@@ -74,7 +76,16 @@ class _SelectPoll:
 
 
 def new_poller() -> Poller:
-    """A new one."""
+    """A new one.
+
+    Raises:
+        LaunchError: threads and sockets are not the system's here.
+    """
     if sys.platform == "linux":
+        if not hasattr(select, "epoll"):
+            raise LaunchError(
+                "threads and sockets are not the system's in this process (gevent's or eventlet's monkey patching?): "
+                "use kourou in one that is not patched"
+            )
         return select.epoll()
     return _SelectPoll()
