@@ -1,14 +1,20 @@
-"""What is said where the system allows no more threads or processes."""
+"""What is said where the system allows no more threads or processes, and that nothing is left then."""
 
 from __future__ import annotations
 
 import resource
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kourou import errors, threads
+from kourou.courier.lanes.local import socket_file
+from kourou.runtime.host_agent.loop import LoopThread
+from kourou.runtime.process.supervisor import Supervisor
+from kourou.spmd.hosts.local import LocalHost
+from leaks import DESCRIPTORS
 
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -84,3 +90,19 @@ def test_other_refusals_stay_what_they_are(words: str) -> None:
     with pytest.raises(RuntimeError, match=words) as caught:
         threads.start(Refused(words))
     assert type(caught.value) is RuntimeError
+
+
+@pytest.mark.parametrize("make", [Supervisor, LocalHost, lambda: LoopThread("kourou-loop")])
+def test_what_cannot_have_its_thread_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], object]
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    folder = Path(socket_file.default_folder())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = len(list(DESCRIPTORS.iterdir())), sorted(folder.iterdir())
+    with pytest.raises(errors.LaunchError) as caught:  # whose traceback keeps what was half made
+        make()
+    assert (len(list(DESCRIPTORS.iterdir())), sorted(folder.iterdir())) == before
+    del caught

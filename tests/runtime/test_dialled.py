@@ -517,6 +517,20 @@ def test_a_shell_that_does_not_get_through_leaves_nothing(tmp_path: Path) -> Non
         CoordinatorTunnel(tmp_path)
 
 
+def test_nor_does_one_that_nobody_here_could_reach_it_by(
+    patient: AgentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a launcher that lets a shell in
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr("kourou.runtime.launchers.dialled.coordinator_tunnel.Tunnel", refuse)
+    patient.order.write(tmp_path / ORDER_FILE)
+    # When, then
+    with pytest.raises(OSError, match="too many open files"):
+        CoordinatorTunnel(tmp_path)
+
+
 def test_a_shell_whose_way_breaks_gets_a_new_one_and_hears_when_there_is_none(
     authority: Authority, tmp_path: Path
 ) -> None:

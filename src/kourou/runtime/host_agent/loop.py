@@ -20,7 +20,10 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
-        threads.start(self._thread)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.loop.close)
+            threads.start(self._thread)
+            undo.pop_all()
 
     def post(self, function: Callable[[], object]) -> None:
         """Have something called there, soon and in order; returns at once. Once it is closed, nothing is."""

@@ -48,10 +48,11 @@ class RemoteRun(ClosedAtExit, ControlPlane):
         self._token = found.token
         if not found.info.coordinator:
             raise errors.RunUnavailable(f"run {found.run_id} has not begun")
+        certificate = found.certificate
         self._tunnel = None if found.info.here else CoordinatorTunnel(found.path)
         address = found.info.coordinator if self._tunnel is None else self._tunnel.address
         self._stub = CoordinatorStub(address, token=self._token, caller=f"run {found.run_id}", wait_for_ready=False)
-        self._binding = Binding(run_id=found.run_id, control=self, token=self._token, tls=found.certificate)
+        self._binding = Binding(run_id=found.run_id, control=self, token=self._token, tls=certificate)
         self._clients: dict[str, Client] = {}
         self._seen: tuple[float, dict[str, NodeRecord]] = (-math.inf, {})
 

@@ -99,7 +99,10 @@ class Supervisor(ClosedAtExit):
         self._memory = MemoryLimits()
         self._fault: Exception | None = None  # what ended the thread too early
         self._thread = threading.Thread(target=self._loop, name="kourou-supervisor", daemon=True)
-        threads.start(self._thread)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._let_go)
+            threads.start(self._thread)
+            undo.pop_all()
 
     def start_ahead(self) -> None:
         """Start what plain nodes are forked from, though it is not known yet whose they will be."""
@@ -182,6 +185,9 @@ class Supervisor(ClosedAtExit):
             self._serve()
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever for what it ended
             self._fail(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._selector.close()
         self._wake_r.close()
         self._wake_w.close()

@@ -82,12 +82,15 @@ class LocalHost(ProcessEvents):
         self._listeners: dict[str, socket.socket] = {}
         self._holders: set[str] = set()  # runs that have enough of their output, and "" for who passes it on
         self._lock = threading.Lock()
-        self._supervisor = Supervisor(
-            self,
-            run_id=self._folder.name,
-            folder=self._folder,
-            preload=Preload(modules=_OWN_MODULES),
-        )
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._scratch.remove)
+            self._supervisor = Supervisor(
+                self,
+                run_id=self._folder.name,
+                folder=self._folder,
+                preload=Preload(modules=_OWN_MODULES),
+            )
+            undo.pop_all()
 
     def open_rendezvous(self, run: str, address: str, world_size: int) -> Rendezvous:
         """Bind the socket that rank 0 of a run will serve the store on; it is handed to it when it is started.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kourou import errors
 from kourou.runtime.files.run_folder import ORDER_FILE
@@ -17,6 +18,7 @@ from kourou.runtime.host_agent.session import Session
 from kourou.runtime.host_agent.tunnel import Tunnel
 
 _PATIENCE_S = 10.0
+T = TypeVar("T")
 
 
 class CoordinatorTunnel:
@@ -36,29 +38,33 @@ class CoordinatorTunnel:
             raise
         except (OSError, ValueError) as error:  # there is none, or half of one
             raise errors.RunUnavailable(f"run {folder.name} has not begun, or has ended: {error}") from error
-        self._scratch = ScratchFolder()
-        self._thread = LoopThread("kourou-passage")
-        entrance = self._scratch.path / "coordinator"
-        self.address = f"unix:{entrance}"
-        """Of the coordinator, here."""
-        try:
-            self._caller = caller = asyncio.run_coroutine_threadsafe(self._call(order), self._thread.loop).result()
-        except BaseException as error:  # Ctrl-C, too
-            asyncio.run_coroutine_threadsafe(_give_up(), self._thread.loop).result()
-            self._thread.close()
-            self._scratch.remove()
-            if isinstance(error, Ended):
+        with contextlib.ExitStack() as undo:
+            self._scratch = ScratchFolder()
+            undo.callback(self._scratch.remove)
+            self._thread = LoopThread("kourou-passage")
+            undo.callback(self._thread.close)
+            entrance = self._scratch.path / "coordinator"
+            self.address = f"unix:{entrance}"
+            """Of the coordinator, here."""
+            undo.callback(lambda: self._run(_give_up()))
+            try:
+                self._caller = caller = self._run(self._call(order))
+            except Ended as error:
                 raise errors.ServerUnavailable(f"run {folder.name} cannot be reached: {error}") from None
-            raise
-        self._tunnel = Tunnel(self._thread, lambda *piece: caller.send_first(TUNNEL, *piece), entrance=entrance)
-        self._keeping = self._thread.call(lambda: asyncio.ensure_future(self._keep()))  # and it listens
+            undo.callback(lambda: self._run(caller.close()))
+            self._tunnel = Tunnel(self._thread, lambda *piece: caller.send_first(TUNNEL, *piece), entrance=entrance)
+            self._keeping = self._thread.call(lambda: asyncio.ensure_future(self._keep()))  # and it listens
+            undo.pop_all()
 
     def close(self) -> None:
         """Give everything back."""
         self._tunnel.close()
-        asyncio.run_coroutine_threadsafe(self._end(), self._thread.loop).result()
+        self._run(self._end())
         self._thread.close()
         self._scratch.remove()
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._thread.loop).result()
 
     async def _call(self, order: DialOrder) -> Caller:
         caller = Caller(order, {"role": SHELL})
