@@ -71,6 +71,19 @@ def crash():
     os._exit(1)
 
 
+class Odd:
+    def flush(self):
+        raise RuntimeError("flushed")
+
+    def write(self, text):
+        raise RuntimeError(text)
+
+
+def streams_put_away():
+    print("before")
+    sys.stdout, sys.stderr = None, Odd()
+
+
 def of_a_child():
     subprocess.run([sys.executable, "-S", "-c", "print('from a child')"], check=True)
 
@@ -84,7 +97,8 @@ def processes(tmp_path_factory):
 import kourou as lp
 from e2e import test_output as t
 program = lp.Program("output")
-for function in (t.pieces, t.both_streams, t.no_newline, t.long_line, t.binary, t.unprintable, t.of_a_child):
+functions = t.pieces, t.both_streams, t.no_newline, t.long_line, t.binary, t.unprintable, t.of_a_child
+for function in (*functions, t.streams_put_away):
     program.add_node(lp.PyNode(function), label=function.__name__)
 with program.group("crash", on_failure="ignore"):
     program.add_node(lp.PyNode(t.crash))
@@ -148,6 +162,11 @@ def test_twenty_thousand_lines_are_complete_after_a_crash(processes):
     assert consequence.startswith("kourou: exited with code 1 (attempt 1, after ")
     log = (folder / "logs" / "crash" / "0.log").read_text(encoding="utf-8").splitlines()
     assert log == [*wanted, consequence]
+
+
+def test_a_node_may_put_any_thing_in_the_place_of_its_streams(processes):
+    # launcher.py would have ended with ProgramFailed
+    assert _terminal(processes, "streams_put_away") == ["before"]
 
 
 def test_what_a_node_s_child_prints_is_the_node_s(processes):

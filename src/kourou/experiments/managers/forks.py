@@ -6,7 +6,6 @@ import functools
 import os
 import selectors
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.output.output_pipes import OutputPipes
 from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.supervisor import ProcessEvents
+from kourou.standard_streams import flush_printed
 from kourou.tracebacks import format_failure
 
 _GRPC_THREADS = ("grpc_", "event_engine", "lifeguard")  # names of gRPC's own threads, which Python does not know
@@ -120,8 +120,7 @@ def _fork(spec: ProcessSpec, boot: Mapping[str, Any], output: OutputPipes) -> in
     Raises:
         OSError: it cannot be forked; the pipes are closed.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_printed()
     parent = os.getpid()
     try:
         with warnings.catch_warnings():

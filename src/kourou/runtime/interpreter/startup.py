@@ -20,6 +20,7 @@ from typing import Any
 from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.stacks import dump_on_signal
+from kourou.standard_streams import flush_printed
 from kourou.tracebacks import format_failure
 
 _PATIENCE_S = 10.0  # nothing holds the end of a process up for longer without being named
@@ -116,14 +117,7 @@ def finish() -> None:
         cpython.run_exit_functions()
     except BaseException:  # noqa: BLE001 - SystemExit and StopRequested included: the process is ending anyway
         traceback.print_exc()
-    _flush()
-
-
-def _flush() -> None:
-    """Let nothing that was printed be lost when the process ends."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_printed()
 
 
 @contextlib.contextmanager
@@ -135,7 +129,7 @@ def leaving(who: str, code: int) -> Iterator[None]:
 
     def leave(_number: int, frame: FrameType | None) -> None:
         _name_holder(who, frame)
-        _flush()
+        flush_printed()
         os._exit(code)
 
     handlers = SignalHandlers()

@@ -34,6 +34,7 @@ from kourou.runtime.process import prctl, process_table
 from kourou.runtime.process.channel import Channel, close_fds
 from kourou.runtime.process.forked import Child, become
 from kourou.runtime.process.preload import import_libraries
+from kourou.standard_streams import flush_printed
 
 if sys.platform != "win32":
     import resource
@@ -74,7 +75,7 @@ def main(fd: int, *, preload: tuple[str, ...], version: tuple[int, int]) -> None
     prctl.outlive_parent()
     gc.freeze()  # so that collections in children do not touch, and thereby copy, the shared pages
     gc.enable()  # never before: what a collection frees are holes in pages, into which each child writes anew
-    sys.__stdout__.flush()  # type: ignore[union-attr]  # or each child would print it, too
+    flush_printed()
     environment = dict(os.environ)
     zygote = Zygote(channel)
     pid = os.getpid()
@@ -310,8 +311,7 @@ def _leave() -> NoReturn:
     """End as an interpreter does, but do not take all modules apart: a stop waits for it."""
     try:
         cpython.run_exit_functions()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush_printed()
     except BaseException as error:  # noqa: BLE001 - of a library that it has imported
         sys.excepthook(type(error), error, error.__traceback__)
     finally:

@@ -27,6 +27,7 @@ from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.thread_interrupts import shielded
 from kourou.shown import shown
+from kourou.standard_streams import flush_printed
 
 InterruptedT = TypeVar("InterruptedT", bound=errors.Interrupted)
 
@@ -255,9 +256,7 @@ def _at_exit() -> None:
     if not _failures:
         return
     logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    flush_printed()
     os._exit(1)  # an exit code cannot be changed in any other way by now
 
 
