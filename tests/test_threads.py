@@ -94,15 +94,16 @@ def test_other_refusals_stay_what_they_are(words: str) -> None:
 
 @pytest.mark.parametrize("make", [Supervisor, LocalHost, lambda: LoopThread("kourou-loop")])
 def test_what_cannot_have_its_thread_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, make: Callable[[], object]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make: Callable[[], object]
 ) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    folder = Path(socket_file.default_folder())
+    monkeypatch.setattr(socket_file, "default_folder", lambda: str(tmp_path))
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    before = len(list(DESCRIPTORS.iterdir())), sorted(folder.iterdir())
+    before = len(list(DESCRIPTORS.iterdir()))
     with pytest.raises(errors.LaunchError) as caught:  # whose traceback keeps what was half made
         make()
-    assert (len(list(DESCRIPTORS.iterdir())), sorted(folder.iterdir())) == before
+    assert len(list(DESCRIPTORS.iterdir())) == before
+    assert not list(tmp_path.iterdir())
     del caught
