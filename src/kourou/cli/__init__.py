@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+
+from kourou.later import importing
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; installed as ``kourou``."""
-    from kourou.cli.app import app  # noqa: PLC0415 - typer and rich are slow to import, and a shell completion waits
+    with importing():
+        from kourou.cli.app import app  # noqa: PLC0415 - typer and rich are slow to import, and a shell completion waits
 
+    gc.freeze()  # it stays, and neither collections nor the interpreter's end need to look through it
     _open_what_is_closed()
     app()
 

@@ -14,6 +14,7 @@ sweep_app = typer.Typer(
     name="sweep",
     help="Run many experiments, look after them, and see what came of them.",
     no_args_is_help=True,
+    add_completion=False,  # the application has it
 )
 
 Folder = Annotated[
