@@ -28,9 +28,11 @@ from typing import IO
 import hpack
 from google.protobuf.message import Message
 
+from kourou.courier.core.protocol import TOKEN_KEY
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control.coordinator import Coordinator
-from kourou.runtime.control.service import SERVICE, TOKEN_KEY, CoordinatorServer
+from kourou.runtime.control.messages import SERVICE
+from kourou.runtime.control.service import CoordinatorServer
 from kourou.runtime.model.records import NodeRecord, NodeState
 from kourou.runtime.model.status import RunState, RunStatus
 

@@ -17,8 +17,9 @@ from kourou import errors
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import client, messages, service, stub as coordinator_stub
 from kourou.runtime.control.client import CoordinatorClient
-from kourou.runtime.control.coordinator import Coordinator, NodeControl, Stop, Welcome
+from kourou.runtime.control.coordinator import Coordinator, NodeControl
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.node_events import Stop, Welcome
 from kourou.runtime.control.resizing import Resizes
 from kourou.runtime.control.service import CoordinatorServer
 from kourou.runtime.model.events import Attached, Event, Published, Reported, StopAsked

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from fuzzing import examples
 from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime.control import coordinator
+from kourou.runtime.control import node_events
 from kourou.runtime.control.messages import (
     event_from_proto,
     event_to_proto,
@@ -75,9 +75,9 @@ def test_a_record_survives_the_wire(record):
 @pytest.mark.parametrize(
     "event",
     [
-        coordinator.Welcome(),
-        coordinator.Stop(reason="Köln\n"),
-        coordinator.Release(removed="x"),
+        node_events.Welcome(),
+        node_events.Stop(reason="Köln\n"),
+        node_events.Release(removed="x"),
         NodeRecord(name="a/0", removed="y"),
     ],
     ids=["welcome", "stop", "release", "record"],

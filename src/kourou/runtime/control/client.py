@@ -12,8 +12,8 @@ from kourou import errors, threads
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.control import messages
-from kourou.runtime.control.coordinator import Release, Stop
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.node_events import Release, Stop
 from kourou.runtime.control.resizing import ask_for
 from kourou.runtime.control.stub import CoordinatorStub, Events
 from kourou.runtime.interpreter.thread_interrupts import shielded

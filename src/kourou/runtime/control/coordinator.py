@@ -9,38 +9,16 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 from kourou.runtime.context.context import ControlPlane
 from kourou.runtime.control.directory import Directory
+from kourou.runtime.control.node_events import Event, Release, Stop, Welcome
 from kourou.runtime.model import events
 from kourou.runtime.model.names import label_of
 from kourou.runtime.model.records import NodeRecord, NodeState, Outcome, shortened
 from kourou.runtime.model.resize import Resize
 from kourou.runtime.stopping.state import StopState
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Welcome:
-    """The first event of every watcher."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stop:
-    """The program stops."""
-
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Release:
-    """All nodes with work of their own have ended: those that only serve may go. It is a stop as well."""
-
-    removed: str = ""
-    """It is for this node alone: who had it removed."""
-
-
-Event: TypeAlias = Welcome | NodeRecord | Stop | Release
 
 
 class Watcher:

@@ -6,34 +6,36 @@ import dataclasses
 from typing import Any, TypeVar
 
 from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime.control import coordinator
+from kourou.runtime.control.node_events import Event, Release, Stop, Welcome
 from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState, Outcome
 from kourou.runtime.model.status import RunState, RunStatus
+
+SERVICE = "kourou.v1.Coordinator"
 
 T = TypeVar("T")
 
 
-def event_to_proto(event: coordinator.Event) -> pb.Event:
+def event_to_proto(event: Event) -> pb.Event:
     """An event as a message."""
     if isinstance(event, NodeRecord):
         return pb.Event(record=record_to_proto(event))
-    if isinstance(event, coordinator.Stop):
+    if isinstance(event, Stop):
         return pb.Event(stop=pb.Stop(reason=event.reason))
-    if isinstance(event, coordinator.Release):
+    if isinstance(event, Release):
         return pb.Event(release=pb.Release(removed=event.removed))
     return pb.Event(welcome=pb.Welcome())
 
 
-def event_from_proto(message: pb.Event) -> coordinator.Event:
+def event_from_proto(message: pb.Event) -> Event:
     """The inverse of :func:`event_to_proto`."""
     kind = message.WhichOneof("kind")
     if kind == "record":
         return record_from_proto(message.record)
     if kind == "stop":
-        return coordinator.Stop(reason=message.stop.reason)
+        return Stop(reason=message.stop.reason)
     if kind == "release":
-        return coordinator.Release(removed=message.release.removed)
-    return coordinator.Welcome()
+        return Release(removed=message.release.removed)
+    return Welcome()
 
 
 def changes_to_proto(name: str, changes: dict[str, Any]) -> pb.Words:

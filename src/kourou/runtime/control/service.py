@@ -6,19 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kourou.courier.core.protocol import TOKEN_KEY
 from kourou.courier.lanes.grpc.calls import CallServer, Methods
 from kourou.courier.lanes.local.socket_file import listen
 from kourou.proto.v1 import coordinator_pb2 as pb
 from kourou.runtime.control import messages
-from kourou.runtime.control.coordinator import Coordinator, Event, Watcher
+from kourou.runtime.control.coordinator import Coordinator, Watcher
+from kourou.runtime.control.messages import SERVICE
+from kourou.runtime.control.node_events import Event
 from kourou.runtime.control.resizing import Resizes
 from kourou.runtime.interpreter.stacks import stacks_of_this_process
 from kourou.runtime.model.status import RunStatus
 
-SERVICE = "kourou.v1.Coordinator"
 _HOST = "127.0.0.1"
 _SPARE_CONNECTIONS = 256  # beyond one for each node and its restart; a stranger's is one of them
-TOKEN_KEY = "kourou-token"  # noqa: S105 - the metadata key, not a secret
 
 
 class CoordinatorServer:

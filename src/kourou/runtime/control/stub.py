@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kourou import errors
+from kourou.courier.core.protocol import TOKEN_KEY
 from kourou.courier.lanes.grpc.asking import MessageStream, ask
 from kourou.courier.lanes.grpc.channel import Channel
 from kourou.courier.lanes.http2 import tcp
 from kourou.proto.v1 import coordinator_pb2 as pb
-from kourou.runtime.control.service import SERVICE, TOKEN_KEY
+from kourou.runtime.control.messages import SERVICE
 
 _CALL_S = 10.0  # the coordinator only changes tables, so longer means that it is gone, or suspended
 _PAUSE_S = 0.05  # between two attempts to connect

@@ -11,7 +11,8 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from kourou.runtime.control.coordinator import Coordinator, Release, Stop, Watcher, Welcome
+from kourou.runtime.control.coordinator import Coordinator, Watcher
+from kourou.runtime.control.node_events import Release, Stop, Welcome
 from kourou.runtime.model.records import INTERRUPT, NodeRecord, NodeState, Outcome, ProcessExit
 from kourou.runtime.plan.plan import NodePlan
 from kourou.runtime.simulation.faults import Faults
