@@ -46,8 +46,9 @@ test-fast: $(DEV_STAMP) ## Run the tests that start no process, in a minute
 	$(BIN)/pytest --pure -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Each worker has a Slurm of its own, with hosts of its own, and gets one test after another: they wait more than they work.
+# Files without such a test are not imported, which would take each worker seconds.
 test-long: $(DEV_STAMP) tools ## Run the longer tests that `make test` leaves out, most of them on a real Slurm
-	$(BIN)/pytest -m long -n 4 --dist load --maxschedchunk 1 $(ARGS)
+	$(BIN)/pytest -m long -n 4 --dist load --maxschedchunk 1 $(ARGS) $$(grep -rl --include='test_*.py' 'mark\.long' tests | sort)
 
 tools: ## Install what tests use of the system (tmux, sshd, Slurm, ...), where that is possible
 	@bash .ci/tools
