@@ -63,7 +63,7 @@ def test_logs_that_were_rotated_are_shown_and_told_where_nothing_is_found():
 
 def test_who_follows_logs_is_told_where_lines_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a live run whose one node has said something, and somebody who follows what it says
-    run = lp.launch(programs.make_endless(clients=0), "test_mt")  # clients would print where kourou does, in this process
+    run = lp.launch(programs.make_endless(clients=0), "test_mt")  # a client prints where kourou does: it is one process
     log = AppendFile(run.folder / "output.log", errors="strict", rotation=Rotation(max_bytes=1, backup_count=1))
     log.append("2026-11-29T07:00:00.000+00:00\tserver/0\t0")
 
