@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import inspect
 
@@ -187,7 +188,23 @@ class Says:
         pass
 
 
+class Policy(abc.ABC):
+    @abc.abstractmethod
+    def act(self): ...
+
+
+class Chosen(Policy):
+    def __new__(cls):
+        return object.__new__(Greedy)
+
+
+class Greedy(Chosen):
+    def act(self):
+        return 1
+
+
 NOT_TAKEN = {
+    "abstract": (lambda: lp.CourierNode(Policy), "Policy is an abstract class, without act: give a subclass"),
     "missing": (lambda: lp.PyNode(act, 1), "act is called with other arguments than it takes: missing .*'seed'"),
     "self": (lambda: lp.PyNode(Worker.__init__, name="x"), "Worker.__init__ is .* missing .*'self'"),
     "partial": (lambda: lp.PyNode(functools.partial(act, seed=1)), "act is .* missing .*'learner'"),
@@ -231,6 +248,8 @@ def test_arguments_that_a_decorator_adds_and_signatures_that_are_only_written_ar
         lp.PyClassNode(Injected, 3),
         lp.PyClassNode(Says, name=3),
         lp.PyClassNode(dict, [(1, 2)]),
+        lp.PyClassNode(Chosen),
+        lp.PyClassNode(Greedy),
     ):
         program.add_node(node, label="node")
     lp.compile_program(program, "local_mp")
