@@ -38,12 +38,12 @@ def unrun(function: object, *, is_constructor: bool = False) -> tuple[str, ...]:
     return ()
 
 
-def untaken(function: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, ...]:
+def untaken(function: object, args: Sequence[object], kwargs: Mapping[str, object]) -> tuple[str, ...]:
     """In words, if it is so: this cannot be called with these arguments. One that does not say what it takes, can."""
     if not callable(function) or hasattr(function, "__signature__"):  # what is written there, nothing has to keep
         return ()
     if inspect.isabstract(function) and function.__new__ is object.__new__:
-        lacks = ", ".join(sorted(function.__abstractmethods__))
+        lacks = ", ".join(sorted(vars(function)["__abstractmethods__"]))
         return (f"{name_of(function)} is an abstract class, without {lacks}: give a subclass that has all of it",)
     try:
         signature = inspect.signature(function, follow_wrapped=False)  # a decorator may add arguments
