@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,34 @@ def test_a_launcher_that_fails_stops_its_program(statement, code, told, launch_t
         assert launcher.end() == code
         assert told in launcher.errors
         assert "[polling/0] polled" in launcher.lines
+    assert marked(runs_dir) == []
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("number", "code", "named"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_a_signal_at_a_launcher_s_exit_ends_it_as_one_in_wait_does(number, code, named, kind, tmp_path, runs_dir):
+    # Given a script that has come to its end, and waits there for its program
+    source = (
+        NODES
+        + f"""
+    run = lp.launch(make(polling), {kind!r}, stop_timeline=endless)
+    finish = run.finish_at_exit
+    run.finish_at_exit = lambda: [say("at its end"), finish()][1]
+    """
+    )
+    with Script(tmp_path, source) as launcher:
+        all_run(launcher, 1)
+        launcher.expect("at its end")
+        # When a signal comes
+        launcher.signal(number)
+        # Then nodes end in their own way, and `script && next` does not go on
+        assert launcher.end() == code
+        assert "[polling/0] polled" in launcher.lines
+        assert launcher.error_lines == [f"kourou: what the script had left running was interrupted by {named}"]
     assert marked(runs_dir) == []
 
 
@@ -325,3 +354,42 @@ def test_ranks_and_sweeps_that_a_node_runs_are_stopped_with_it(what, kind, tmp_p
     said = run_as(tmp_path, kind, source)
     assert said.count("unwound") == 1
     assert "never" not in said
+
+
+LEFT = {
+    "program": ("", "lp.launch(of(work), KIND, stop_timeline=lp.StopTimeline(ask_s=0))"),
+    "ranks": ("from kourou.spmd import Launcher", "Launcher(workers_per_host=2, backend=None).submit(work)"),
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_a_node_has_left_running_at_its_end_is_stopped_with_its_program(what, tmp_path):
+    # Given a node whose function has returned, whose process waits for what that launched, and whom nobody would end
+    imported, begin = LEFT[what]
+    source = f"""
+        import os, sys, time
+        import kourou as lp
+        {imported}
+
+        UP = os.path.abspath(sys.argv[0] + ".up")
+
+        def of(function):
+            program = lp.Program(function.__name__)
+            program.add_node(lp.PyNode(function), label="node")
+            return program
+
+        def work():
+            open(UP, "w").close()
+            time.sleep(3600)
+
+        def node():
+            {begin}
+
+        run = lp.launch(of(node), KIND, stop_timeline=lp.StopTimeline(ask_s=3600))
+        while not os.path.exists(UP):
+            time.sleep(0.01)
+        run.stop()
+        print(run.nodes["node/0"].exit.cause)
+    """
+    # When the program stops, then so does that
+    assert "finished" in run_as(tmp_path, "local_mp", source)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import kourou as lp
@@ -197,6 +198,30 @@ def test_a_program_is_a_run_made_already_or_by_a_function(tmp_path: Path) -> Non
     assert states(outcome) == {"made": "SUCCEEDED", "maker": "SUCCEEDED"}, outcome.records
     for run in runs:
         assert "counted 5" in (Path(run.folder) / "stdout.log").read_text()
+
+
+def test_a_run_whose_program_a_signal_ended_after_its_function_has_not_succeeded(tmp_path: Path) -> None:
+    # Given a function that returns while its program runs, so that the run waits for that
+    def work(launcher, waiting):
+        while not waiting.exists():
+            time.sleep(0.01)
+        # When SIGTERM comes to the run's process, as from who preempts it
+        os.kill(launcher, signal.SIGTERM)
+        lp.wait_for_stop()
+
+    def function(waiting):
+        program = lp.Program("left")
+        program.add_node(lp.PyNode(work, os.getpid(), waiting), label="work")
+        run = lp.launch(program, "local_mp")
+        finish = run.finish_at_exit
+        run.finish_at_exit = lambda: [waiting.touch(), finish()][1]  # type: ignore[method-assign]  # tells when
+
+    # Then it ends as a script does
+    run = RunSpec(
+        name="left", folder=str(tmp_path / "left"), function=function, params={"waiting": tmp_path / "waiting"}
+    )
+    [record] = sweep(tmp_path, [run]).records
+    assert (str(record.state), record.code) == ("FAILED", 143)
 
 
 def test_what_cannot_be_pickled_is_named_before_anything_starts(tmp_path: Path) -> None:

@@ -177,5 +177,5 @@ def test_ctrl_c_at_the_launchers_exit_ends_the_ranks_however_often_it_comes(tmp_
             launcher.kill()
     # Then all of them end, and that the work was not done is told, and nothing else
     until(lambda: not marked(runs_dir), 5.0)
-    assert said == "kourou: the ranks were interrupted by Ctrl-C\n"
-    assert launcher.returncode == 1
+    assert said == "kourou: what the script had left running was interrupted by Ctrl-C\n"
+    assert launcher.returncode == 130

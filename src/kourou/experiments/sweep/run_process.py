@@ -30,6 +30,7 @@ def run(boot: dict[str, Any]) -> int:
     code = _call(Path(boot["payload_file"]), boot["payload_sha256"])
     if code:
         exit_signals.end_with(f"{boot['name']}, which launched it, has failed")
+    exit_signals.wait_for_runs()
     with startup.leaving(boot["name"], code):
         startup.finish()
     return code

@@ -183,9 +183,11 @@ def _network(told: dict[str, str] | None) -> tuple[bytes | None, dict[str, Any]]
 
 
 def _finish(process: _NodeProcess, outcome: Outcome) -> int:
-    process.report(outcome)
-    if outcome.kind != "finished":
+    if outcome.kind == "finished":
+        exit_signals.wait_for_runs()  # they end with the program, which is heard until the report
+    else:
         exit_signals.end_with(f"{process.name}, which launched it, has {outcome.kind}")
+    process.report(outcome)
     with startup.leaving(process.name, outcome.code):
         startup.finish()
     return outcome.code

@@ -7,7 +7,8 @@ nodes then. The handlers that were there before are put back when no run is live
 thread may), ours passes signals on to them.
 
 A script that ends with an exception, or with ``sys.exit`` of a code other than 0, ends its runs; one that ends
-otherwise waits for them. (Nobody hears of a SystemExit that a script raises without ``sys.exit``.)
+otherwise waits for them. (Nobody hears of a SystemExit that a script raises without ``sys.exit``.) A signal that comes
+while it waits raises nothing there; the exit code is what it would have been in ``run.wait()``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 from kourou import cpython, errors
 from kourou.runtime.interpreter.signal_handlers import SignalHandlers
 from kourou.runtime.interpreter.thread_interrupts import shielded
+from kourou.runtime.stopping.timeline import interrupted_by
 from kourou.shown import shown
 from kourou.standard_streams import flush_printed
 
@@ -81,8 +83,9 @@ _late: list[LiveRun] = []  # that take no signals before the interpreter's exit
 _handlers = SignalHandlers()
 _waiting: list[LiveRun] = []
 _held: list[int] | None = None  # signals that come while the main thread begins a run; None: it does not
-_failures: list[str] = []
 _at_exit_registered = False
+_exiting = False  # it waits for runs, now that the script has ended
+_code_at_exit = 0  # 1: one of them failed, and nobody else tells it; above 128: a signal ended them
 _exit_code: Any = None
 _failed_because = ""
 _sys_exit = sys.exit
@@ -193,6 +196,7 @@ def _exit(status: Any = None, /) -> NoReturn:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _code_at_exit  # noqa: PLW0603 - a script ends once
     if _held is not None:
         _held.append(number)
         return
@@ -201,6 +205,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         _forward(number, frame)
         return
     code = 128 + number
+    if _exiting and _code_at_exit <= 1:
+        _code_at_exit = code
     for run in live:
         run.interrupt(code, insist=number == signal.SIGINT)
     if not _waiting:
@@ -228,15 +234,18 @@ def _register_at_exit() -> None:
 
 def wait_for_runs() -> None:
     """Wait for what still runs, before the interpreter shuts down; end it first, if the script failed."""
+    global _exiting, _code_at_exit  # noqa: PLW0603 - a script ends once
     why = _failed_because
     if getattr(sys, "last_value", None) is not None:
         why = "the launcher ended with an error"
     elif _exit_code not in (None, 0):
         why = f"the launcher ended with sys.exit({shown(_exit_code)})"
-    if _late:
-        _runs.extend(_late)
-        _late.clear()
-        _take_signals()
+    _runs.extend(_late)
+    _late.clear()
+    if not _runs:
+        return
+    _exiting = True
+    _take_signals()
     while _runs:
         run = _runs[0]
         if why and not run.ended:
@@ -245,27 +254,34 @@ def wait_for_runs() -> None:
         failure = run.finish_at_exit()
         _runs.remove(run)
         if failure is not None:
-            _failures.append(failure)
-            with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
-                print(f"kourou: {failure}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
+            _code_at_exit = _code_at_exit or 1
+            _tell(failure)
+    if _code_at_exit > 1:
+        _tell(f"what the script had left running was {interrupted_by(_code_at_exit)}")
     restore_if_idle()
 
 
+def _tell(what: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # a terminal that has gone
+        print(f"kourou: {what}", file=sys.stderr)  # noqa: T201 - there is no caller to raise to
+
+
 def _at_exit() -> None:
-    """Exit with code 1 if a failure would otherwise go unheard."""
-    if not _failures:
+    """Exit with the code of what would otherwise go unheard."""
+    if not _code_at_exit:
         return
     logging.shutdown()
     flush_printed()
-    os._exit(1)  # an exit code cannot be changed in any other way by now
+    os._exit(_code_at_exit)  # an exit code cannot be changed in any other way by now
 
 
 def _forget_in_child() -> None:
     """In a fork of the launcher, which has its runs' data but none of their threads."""
+    global _exiting, _code_at_exit
     _runs.clear()
     _late.clear()
     _waiting.clear()
-    _failures.clear()
+    _exiting, _code_at_exit = False, 0
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -18,7 +18,6 @@ from kourou.runtime.launchers.ssh.connection import SshOptions
 from kourou.runtime.launchers.ssh.transport import close_all
 from kourou.runtime.model.engines import EngineOptions, Shape
 from kourou.runtime.stopping import exit_signals
-from kourou.runtime.stopping.timeline import interrupted_by
 from kourou.spmd.hosts.local import LocalHost
 from kourou.spmd.hosts.places import Host
 from kourou.spmd.hosts.remote import RemoteHost, host_over_ssh
@@ -50,7 +49,6 @@ class HostPool:
         self._owner = os.getpid()
         self._numbers = itertools.count(1)
         self._submissions: set[_Submission] = set()
-        self._interrupted = ""  # by what, where it was at the interpreter's exit
 
     @limits.told("run the ranks")
     def submit(self, spec: JobSpec, call: codec.Payload, owner: object) -> LaunchFuture[Any]:
@@ -103,20 +101,19 @@ class HostPool:
 
     def interrupt(self, code: int, *, insist: bool) -> None:
         """At the interpreter's exit: end all workers. They have a second for it, so there is nothing to insist on."""
-        del insist
+        del code, insist
         for submission in list(self._submissions):
-            self._interrupted = interrupted_by(code)
             submission.cancel()
 
     def stop(self, reason: str) -> None:
         """Nothing, though the script failed: what was submitted is done."""
 
     def finish_at_exit(self) -> str | None:
-        """Wait for what was submitted, and close; a failure is its future's to tell, and a node's end the node's."""
+        """Wait for what was submitted, and close; a failure is its future's to tell."""
         for submission in list(self._submissions):
             submission.thread.join()
         self.close()
-        return f"the ranks were {self._interrupted}" if self._interrupted and current_node() is None else None
+        return None
 
     def close(self) -> None:
         """End what runs, then the helpers. A later run starts new ones."""
