@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.commands import LiveRun, kourou
-from kourou.ui.history import lives_page
+from kourou.ui.history import Lives
 from kourou.ui.lists import Listed
 from optional import optional
 from polling import WAIT_S, until
@@ -198,7 +198,7 @@ def test_a_node_is_restarted_and_the_run_is_stopped(friend, live: LiveRun) -> No
     # when it is looked at after its end
     page = until(lambda: ended_page(friend, live), WAIT_S, "its last page")
     assert page["stop_reason"].startswith("kourou ui, by")
-    lives = lives_page(live.found.events())["lives"]
+    lives = Lives(live.found.events()).page()["lives"]
     assert [life["attempt"] for life in lives if life["node"] == "client/0"] == [1, 2]
     events = friend.get(url(live, "logs/events")).text
     assert events.endswith("event: end\ndata: {}\n\n")

@@ -13,7 +13,7 @@ from kourou.runtime.model.records import ExitRecord, NodeRecord, NodeState
 from kourou.runtime.model.reports import CallsReport, NodeReport, TableReport
 from kourou.runtime.model.status import RunState, RunStatus
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample
-from kourou.ui.history import lives_page, thinned
+from kourou.ui.history import Lives, thinned
 from kourou.ui.run_page import Plan, run_page
 from kourou.waits import Activity, Wait
 
@@ -108,22 +108,31 @@ def event(kind: str, time: float, **fields: Any) -> dict[str, Any]:
 
 def test_the_lives_of_a_node_that_was_restarted() -> None:
     end = ExitRecord(node="a/0", attempt=1, state=NodeState.FAILED, cause="killed by SIGKILL", host="here")
-    page = lives_page(
+    lives = Lives(
         [
             event("node", 1.0, name="a/0", state="PENDING", attempt=0),
             event("node", 2.0, name="a/0", state="STARTING", attempt=1),
             event("node", 3.0, name="a/0", state="READY", attempt=1),
             event("node", 3.5, name="a/0", state="READY", attempt=1),
             event("exit", 5.0, **end.to_dict()),
+        ]
+    )
+    assert lives.page()["lives"][-1]["cause"] == end.cause
+    lives.add(
+        [
             event("restart", 5.1, node="a/0", attempt=2),
             event("node", 6.0, name="a/0", state="STARTING", attempt=2),
             event("stop", 9.0, reason="enough", origin="user"),
         ]
     )
+    page = lives.page()
     first, second = page["lives"]
     assert (first["started_at"], first["ready_at"], first["ended_at"], first["cause"]) == (2.0, 3.0, 5.0, end.cause)
     assert (second["started_at"], second["ready_at"], second["ended_at"]) == (6.0, None, None)
     assert [mark["event"] for mark in page["marks"]] == ["restart", "stop"]
+    # and once a launcher has begun again, what was before is past
+    lives.add([event("begins again", 10.0), event("node", 11.0, name="a/0", state="STARTING", attempt=1)])
+    assert [life["started_at"] for life in lives.page()["lives"]] == [11.0]
 
 
 @pytest.mark.parametrize("count", [10, 799, 12_345])

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kourou.runtime.files.run_folder import BEGINS_AGAIN
 from kourou.runtime.metrics.reading import Curve, curves_of, read_config, read_metrics
 from kourou.runtime.monitoring.found_run import FoundRun
 
@@ -13,26 +14,44 @@ _MOST_POINTS = 800  # of a curve: more than a screen is wide has no room
 _MOST_LIVES = 5000
 
 
-def lives_page(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+class Lives:
     """The attempts of each node, from start to end, and what happened to the run as a whole.
 
     Args:
         events: as :meth:`~kourou.runtime.monitoring.found_run.FoundRun.events` gives them.
     """
-    lives: dict[tuple[str, int], dict[str, Any]] = {}
-    marks: list[dict[str, Any]] = []
-    for event in events:
-        if event["event"] == "node" and event["attempt"]:
-            life = lives.setdefault((event["name"], event["attempt"]), _born(event))
-            life["state"] = event["state"]
-            if event["state"] == "READY" and life["ready_at"] is None:
-                life["ready_at"] = event["time"]
-        elif event["event"] == "exit":
-            life = lives.setdefault((event["node"], event["attempt"]), _born({**event, "name": event["node"]}))
-            life.update(ended_at=event["time"], state=event["state"], cause=event["cause"], host=event["host"])
-        elif event["event"] != "node":
-            marks.append({name: value for name, value in event.items() if value is not None})
-    return {"lives": list(lives.values())[-_MOST_LIVES:], "left_out": max(0, len(lives) - _MOST_LIVES), "marks": marks}
+
+    def __init__(self, events: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._lives: dict[tuple[str, int], dict[str, Any]] = {}
+        self._marks: list[dict[str, Any]] = []
+        self.add(events)
+
+    def add(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """What has happened since."""
+        for event in events:
+            if event["event"] == BEGINS_AGAIN:
+                self._lives.clear()
+                self._marks.clear()
+            if event["event"] == "node" and event["attempt"]:
+                life = self._lives.setdefault((event["name"], event["attempt"]), _born(event))
+                life["state"] = event["state"]
+                if event["state"] == "READY" and life["ready_at"] is None:
+                    life["ready_at"] = event["time"]
+            elif event["event"] == "exit":
+                born = _born({**event, "name": event["node"]})
+                life = self._lives.setdefault((event["node"], event["attempt"]), born)
+                life.update(ended_at=event["time"], state=event["state"], cause=event["cause"], host=event["host"])
+            elif event["event"] != "node":
+                self._marks.append({name: value for name, value in event.items() if value is not None})
+
+    def page(self) -> dict[str, Any]:
+        """The latest of them."""
+        left_out = max(0, len(self._lives) - _MOST_LIVES)
+        return {
+            "lives": [dict(life) for life in itertools.islice(self._lives.values(), left_out, None)],
+            "left_out": left_out,
+            "marks": list(self._marks),
+        }
 
 
 def _born(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import json
 import math
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from kourou import errors
 from kourou.runtime.diagnosis.doctor import examine
+from kourou.runtime.files.event_follower import EventFollower
 from kourou.runtime.monitoring.found_run import FoundRun
 from kourou.runtime.monitoring.sampling import NodeSample, RunSample, Sampler
+from kourou.ui.history import Lives
 from kourou.ui.run_page import Plan, run_page
 
 _INTERVAL_S = 1.0
@@ -44,7 +47,7 @@ def _finite(data: Any) -> Any:
 
 
 class _Watched:
-    """One run. Its methods are called by one thread at a time."""
+    """One run. :meth:`look` is called by one thread at a time."""
 
     def __init__(self, found: FoundRun) -> None:
         self.found = found
@@ -57,11 +60,20 @@ class _Watched:
         self.asked_at = self.looked_at = time.monotonic()
         self.interval_s = 0.0
         self.busy = asyncio.Lock()
+        self._events = EventFollower(found.path)
+        self._lives = Lives()
+        self._reading = threading.Lock()
 
     @property
     def due_s(self) -> float:
         """Seconds until it is to be looked at again."""
         return math.inf if self.over else max(0.0, self.looked_at + self.interval_s - time.monotonic())
+
+    def lives_page(self) -> dict[str, Any]:
+        """Its nodes' lives; of any thread."""
+        with self._reading:
+            self._lives.add(self._events.read())
+            return self._lives.page()
 
     def look(self) -> None:
         """Make the page anew. The first one comes without figures, which nodes may be slow to tell, and so at once."""
@@ -118,6 +130,10 @@ class LiveRuns:
             self._looks.add(look)
             look.add_done_callback(self._looks.discard)
         return watched.page
+
+    async def lives(self, found: FoundRun) -> Callable[[], dict[str, Any]]:
+        """What makes the page of its nodes' lives: it reads what has happened since it was last made."""
+        return (await self._of(found)).lives_page
 
     async def pages(self, found: FoundRun) -> AsyncIterator[bytes]:
         """The page of a run whenever there is a new one, until the run has ended; or why there is none."""

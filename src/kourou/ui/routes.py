@@ -33,7 +33,7 @@ from kourou.runtime.monitoring.remote_run import RemoteRun
 from kourou.runtime.monitoring.stacks import stacks_of
 from kourou.runtime.output.node_logs import MERGED_LOG
 from kourou.ui.access import Access
-from kourou.ui.history import curves_page, lives_page
+from kourou.ui.history import curves_page
 from kourou.ui.lists import Listed
 from kourou.ui.live_runs import LiveRuns, encoded
 from kourou.ui.sweep_page import results_page, sweep_page
@@ -151,10 +151,11 @@ class _Pages:
 
         return StreamingResponse(events(), media_type=_EVENTS)
 
-    def lives(self, request: Request) -> Response:
+    async def lives(self, request: Request) -> Response:
         """Starts, exits and restarts."""
-        found = self._run(request)
-        return self._unless_known(request, found.path / EVENTS_FILE, lambda: lives_page(found.events()))
+        found = await run_in_threadpool(self._run, request)
+        page = await self.live_runs.lives(found)
+        return await run_in_threadpool(self._unless_known, request, found.path / EVENTS_FILE, page)
 
     def curves(self, request: Request) -> Response:
         """What its nodes logged."""

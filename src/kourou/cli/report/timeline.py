@@ -9,7 +9,7 @@ from typing import Any
 from kourou.cli.report.page import Markup, escaped
 from kourou.cli.terminal.formats import duration
 from kourou.runtime.model.records import NodeState
-from kourou.ui.history import lives_page
+from kourou.ui.history import Lives
 
 _MOST_LANES = 80
 _MOST_BARS = 200
@@ -54,7 +54,7 @@ def lanes_of_events(events: Iterable[Mapping[str, Any]], until: float) -> tuple[
         events: of the run's folder.
         until: Unix time at which what goes on ends.
     """
-    told, lanes = lives_page(events), dict[str, Lane]()
+    told, lanes = Lives(events).page(), dict[str, Lane]()
     for life in told["lives"]:
         lane = lanes.setdefault(life["node"], Lane(name=life["node"]))
         attempt, end = f"attempt {life['attempt']}", life["ended_at"] or until

@@ -23,7 +23,7 @@ from kourou import errors, threads
 from kourou.cli.status.table import run_heading
 from kourou.cli.top.follow import Follower, Seen, Sight
 from kourou.cli.top.nodes import ORDERS, NodesTable, View
-from kourou.cli.top.panes import events_text, numbers_text, waits_text
+from kourou.cli.top.panes import EventsPane, numbers_text, waits_text
 from kourou.cli.top.screens import LogScreen, Question, TextScreen
 from kourou.runtime.diagnosis.finding import Diagnosis, Severity
 from kourou.runtime.model.status import RunState
@@ -110,6 +110,7 @@ class TopApp(App[None]):
         self._follower = Follower(found, self._hear, interval_s)
         self._view = View()
         self._seen: Seen | None = None
+        self._events = EventsPane()
         self._pane = 0
         self._width = 80
         self.nodes = NodesTable()
@@ -161,6 +162,7 @@ class TopApp(App[None]):
             self._choose_pane()
         else:
             self._seen = sight
+            self._events.add(sight.events)
             self._draw()
 
     def _draw(self) -> None:
@@ -172,7 +174,7 @@ class TopApp(App[None]):
         self.nodes.show(sample, self._view, width)
         word = f" {self._view.pattern!r}" if self._view.pattern else ""
         self.nodes.border_title = f"{self.nodes.row_count} of {len(sample.status.nodes)} nodes{word}"
-        self.query_one("#events", Static).update(events_text(self._seen.events))
+        self.query_one("#events", Static).update(self._events.text())
         self.query_one("#numbers", Static).update(numbers_text(self._seen))
 
     def on_resize(self, event: Resize) -> None:

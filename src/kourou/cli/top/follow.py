@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from kourou import errors, threads
 from kourou.runtime.diagnosis.doctor import examine
 from kourou.runtime.diagnosis.finding import Diagnosis
+from kourou.runtime.files.event_follower import EventFollower
 from kourou.runtime.metrics.reading import RowFollower
 from kourou.runtime.metrics.rows import CONFIG, IMAGE, numbers_of
 from kourou.runtime.monitoring.found_run import FoundRun
@@ -29,7 +30,7 @@ class Seen:
 
     sample: RunSample
     events: tuple[Mapping[str, Any], ...]
-    """All that has happened."""
+    """What has happened since the look before."""
     metrics: Mapping[tuple[str, str], tuple[float, ...]]
     """Node and metric → its latest values, the newest last."""
 
@@ -52,6 +53,7 @@ class Follower:
         self._tell = tell
         self._interval_s = interval_s
         self._closed = threading.Event()
+        self._events = EventFollower(found.path)
         self._rows = RowFollower(found.info.metrics_dir or found.path)
         self._metrics: dict[tuple[str, str], deque[float]] = {}
         self._threads = [
@@ -84,7 +86,7 @@ class Follower:
                 sample = sampler.sample()
                 self._read_metrics()
                 metrics = {key: tuple(values) for key, values in self._metrics.items()}
-                self._tell(Seen(sample=sample, events=tuple(self._found.events()), metrics=metrics))
+                self._tell(Seen(sample=sample, events=tuple(self._events.read()), metrics=metrics))
                 if sample.status.state.over or self._closed.wait(pause_s):
                     return
                 pause_s = self._interval_s

@@ -1,10 +1,11 @@
-"""What the panes below the nodes say: who waits for whom, what happened, what was measured. Pure."""
+"""What the panes below the nodes say: who waits for whom, what happened, what was measured."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from kourou.cli.status.table import NODE_MARKS
 from kourou.cli.terminal.rows import clean
 from kourou.cli.top.follow import Seen
 from kourou.runtime.diagnosis.finding import Diagnosis
+from kourou.runtime.files.run_folder import BEGINS_AGAIN
 from kourou.runtime.model.records import NodeState
 
 _MOST_EVENTS = 200
@@ -27,39 +29,45 @@ def waits_text(diagnosis: Diagnosis | None) -> Text:
     return Text("\n").join(diagnosis_lines(diagnosis)) if diagnosis else Text("asking the nodes …", "bright_black")
 
 
-def events_text(events: Sequence[Mapping[str, Any]]) -> Text:
-    """What has happened, the newest first."""
-    lines = list(event_lines(events))[-_MOST_EVENTS:]
-    return Text("\n").join(reversed(lines)) if lines else Text("nothing yet", "bright_black")
+class EventsPane:
+    """What has happened: a line for each change of a node's state, each exit and each step of the stop."""
 
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, int]] = {}
+        self._lines: deque[Text] = deque(maxlen=_MOST_EVENTS)
 
-def event_lines(events: Iterable[Mapping[str, Any]]) -> Iterator[Text]:
-    """A line for each change of a node's state, each exit and each step of the stop."""
-    known: dict[str, tuple[str, int]] = {}
-    for event in events:
-        told = _told(event, known)
-        if told is not None:
-            clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-            yield Text.assemble((f"{clock} ", "bright_black"), told)
+    def add(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """What is new."""
+        for event in events:
+            if event["event"] == BEGINS_AGAIN:
+                self._known.clear()
+                self._lines.clear()
+            told = self._told(event)
+            if told is not None:
+                clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+                self._lines.appendleft(Text.assemble((f"{clock} ", "bright_black"), told))
 
+    def text(self) -> Text:
+        """The newest first."""
+        return Text("\n").join(self._lines) if self._lines else Text("nothing yet", "bright_black")
 
-def _told(event: Mapping[str, Any], known: dict[str, tuple[str, int]]) -> Text | None:
-    kind = event["event"]
-    if kind == "node":
-        name, now = event["name"], (event["state"], event["attempt"])
-        state = NodeState(event["state"])
-        if known.get(name) == now or state.ended or state is NodeState.PENDING:  # another part of its record changed
-            return None
-        known[name] = now
-        again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
-        mark, style = NODE_MARKS[state]
-        return Text.assemble((f"{mark} ", style), (clean(name), "bold"), f" {event['state'].lower()}{again}")
-    if kind == "exit":
-        mark, style = NODE_MARKS[NodeState(event["state"])]
-        return Text.assemble((f"{mark} ", style), (clean(event["node"]), "bold"), f" {clean(event['cause'])}")
-    if kind == "stop":
-        return Text(f"■ stop: {clean(event['reason'])}", "yellow")
-    return Text(f"  {kind} {clean(str(event.get('node', '')))}", "yellow")
+    def _told(self, event: Mapping[str, Any]) -> Text | None:
+        kind = event["event"]
+        if kind == "node":
+            name, now = event["name"], (event["state"], event["attempt"])
+            state = NodeState(event["state"])
+            if self._known.get(name) == now or state.ended or state is NodeState.PENDING:
+                return None  # another part of its record changed
+            self._known[name] = now
+            again = f", attempt {event['attempt']}" if event["attempt"] > 1 else ""
+            mark, style = NODE_MARKS[state]
+            return Text.assemble((f"{mark} ", style), (clean(name), "bold"), f" {event['state'].lower()}{again}")
+        if kind == "exit":
+            mark, style = NODE_MARKS[NodeState(event["state"])]
+            return Text.assemble((f"{mark} ", style), (clean(event["node"]), "bold"), f" {clean(event['cause'])}")
+        if kind == "stop":
+            return Text(f"■ stop: {clean(event['reason'])}", "yellow")
+        return Text(f"  {kind} {clean(str(event.get('node', '')))}", "yellow")
 
 
 def numbers_text(seen: Seen) -> Text:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from kourou import errors, ownership
+from kourou.runtime.files.event_follower import EventFollower
 from kourou.runtime.files.run_folder import (
-    BEGINS_AGAIN,
     CERTIFICATE_FILE,
     CHECKPOINTS,
     EVENTS_FILE,
@@ -278,8 +278,8 @@ class FoundRun:
         return _read_json(self.path / PLAN_FILE) or {"nodes": []}
 
     def events(self) -> list[dict[str, Any]]:
-        """What has happened since its latest launcher began, one after the other."""
-        return _read_events(self.path / EVENTS_FILE)
+        """What has happened since its latest launcher began, one after the other; who looks again follows them."""
+        return EventFollower(self.path).read()
 
     def _why_over(self, state: RunState) -> str:
         if self.info.job and state is RunState.DEAD:
@@ -343,20 +343,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):  # NotOwned is one
         return None
     return data if isinstance(data, dict) else None
-
-
-def _read_events(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = ownership.read_own(path).decode("utf-8").splitlines()
-    except OSError:
-        return []
-    events: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a launcher died in the middle of it
-        if event["event"] == BEGINS_AGAIN:
-            events.clear()
-        events.append(event)
-    return events

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kourou.runtime.files.event_follower import EventFollower
 from kourou.runtime.files.growing_file import LINES_MISSING, GrowingFile
-from kourou.runtime.files.run_folder import EVENTS_FILE, node_log
+from kourou.runtime.files.run_folder import node_log
 from kourou.runtime.model.process_identity import process_start
 
 _POLL_S = 0.1
@@ -45,7 +46,7 @@ class NodeFollower:
     def __init__(self, folder: Path, node: str) -> None:
         self._node = node
         self._log = GrowingFile(node_log(folder, node))
-        self._events = GrowingFile(folder / EVENTS_FILE)
+        self._events = EventFollower(folder)
         info = json.loads((folder / _RUN_INFO_FILE).read_text(encoding="utf-8"))
         self._launcher = info["pid"], info["pid_start"]
         self.ended = False
@@ -81,9 +82,8 @@ class NodeFollower:
             sys.stdout.buffer.flush()
 
     def _new_events(self) -> list[dict[str, Any]]:
-        events = [json.loads(line) for line in self._events.read_lines().splitlines()]
         keys = {"node": "name", "exit": "node", "restart": "node"}
-        return [event for event in events if event.get(keys.get(event["event"], "")) == self._node]
+        return [event for event in self._events.read() if event.get(keys.get(event["event"], "")) == self._node]
 
     def _tell_end(self, record: dict[str, Any]) -> None:
         number = getattr(signal, record["signal"] or "", 0)
