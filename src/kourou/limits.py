@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +29,19 @@ def with_remedy(error: OSError) -> str:
     if error.errno == errno.EAGAIN:
         return f"{error}; {too_many()}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"{error}; the disk may be full"
+        free = f": {free_on_disk(Path(error.filename).parent)}" if isinstance(error.filename, str) else ""
+        return f"{error}; the disk may be full{free}"
     return str(error)
+
+
+def free_on_disk(folder: Path) -> str:
+    """How much room the disk of a folder has, for its blocks and for its files."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError as error:
+        return f"nobody knows what is free there: {error}"
+    files = f" and {disk.f_favail} files" if disk.f_files else ""  # some file systems count none
+    return f"{disk.f_bavail * disk.f_frsize >> 10} KiB{files} are free on the disk of {folder} (a quota may leave less)"
 
 
 @contextlib.contextmanager

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.model.status import RunState
@@ -25,15 +21,6 @@ def build(lines: int) -> lp.Program:
     program.add_node(lp.PyNode(chatter, lines), label="chatter")
     program.add_node(lp.PyNode(lp.wait_for_stop), label="calm")
     return program
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("launch_type", ["local_mt", "local_mp"])

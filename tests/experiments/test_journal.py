@@ -156,6 +156,24 @@ def test_a_journal_that_sqlite_cannot_lock_names_the_file_system(
         Journal(tmp_path)
 
 
+FULL = r"sweep.sqlite cannot be used: .* 0 (KiB|files) .*are free on the disk of .*Make room.*goes on where it was"
+
+
+@pytest.mark.parametrize("small_disk", ["size=300k", "size=300k,nr_inodes=2", "size=16k"], indirect=True)
+def test_a_full_disk_is_told_with_what_is_free_and_what_to_do(small_disk: Path) -> None:
+    # Given a disk with no room for more blocks, or more files, or for the memory that SQLite shares there
+    # When a journal is written there, then that is told, whatever SQLite calls it
+    with pytest.raises(SweepError, match=FULL):
+        _write_much(small_disk)
+
+
+def _write_much(folder: Path) -> None:
+    with contextlib.closing(Journal(folder)) as journal:
+        for number in range(1000):
+            declare(journal, [{**RUN, "run_id": f"a-{number}", "name": "a" * 300}])
+            journal.commit()
+
+
 @needs_root
 def test_another_user_may_read_it_and_not_be_its_launcher() -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +49,8 @@ def test_whatever_its_number_it_is_found_readable() -> None:
 )
 def test_what_has_run_out_is_told_with_a_remedy(number: int, remedy: str) -> None:
     assert remedy in with_remedy(OSError(number, os.strerror(number)))
+
+
+def test_a_full_disk_is_told_with_what_is_free_where_the_file_is_known(tmp_path: Path) -> None:
+    told = with_remedy(OSError(errno.ENOSPC, "No space left", str(tmp_path / "file")))
+    assert re.search(rf"may be full: \d+ KiB.* are free on the disk of {tmp_path} ", told)

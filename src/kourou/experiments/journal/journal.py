@@ -27,6 +27,7 @@ from kourou import errors
 from kourou.closing import ClosedAtExit
 from kourou.experiments.failures import SweepBusy, SweepError
 from kourou.experiments.journal.run_records import Event, RunRecord, apply_event
+from kourou.limits import free_on_disk
 
 JOURNAL_FILE = "sweep.sqlite"
 LOCK_FILE = "sweep.lock"
@@ -36,6 +37,7 @@ _INSERT = "INSERT INTO events (at, kind, run, data) VALUES (?, ?, ?, ?)"
 _LAUNCH = "launch"  # kind of the events that are about a launcher, not about a run
 _LOCK_TRIES, _LOCK_PAUSE_S = 10, 0.02
 _BUSY_TIMEOUT_S = 30.0  # for another process's lock on the file, which is held for milliseconds
+_OF_DISK = ("disk is full", "disk I/O error", "unable to open")  # what SQLite says where there is no room for it
 
 
 class Launch(NamedTuple):
@@ -120,14 +122,16 @@ class Journal:
     """
 
     def __init__(self, folder: Path, *, on_disk: bool = True) -> None:
-        with _sqlite_errors(folder):
+        with _sqlite_errors(folder), contextlib.ExitStack() as undo:
             place = folder / JOURNAL_FILE if on_disk else ":memory:"
             self._db = sqlite3.connect(place, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+            undo.callback(self._db.close)
             # SQLite's WAL is memory that the processes of one host share; others would read something else.
             self._db.execute(f"PRAGMA journal_mode={'TRUNCATE' if on_disk and is_shared(folder) else 'WAL'}")
             self._db.execute("PRAGMA synchronous=NORMAL")  # what is committed survives the process, not a power cut
             self._db.execute(_TABLE)
             self.records = _replay(self._db)
+            undo.pop_all()
         self._folder = folder
         self._uncommitted: list[tuple[float, str, str, str]] = []
 
@@ -156,7 +160,8 @@ class Journal:
                 self._db.executemany(_INSERT, self._uncommitted)
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # on a full disk SQLite has rolled it back itself
+                    self._db.execute("ROLLBACK")
                 raise
         self._uncommitted.clear()
 
@@ -252,8 +257,13 @@ def _sqlite_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        where = f" (on {file_system(folder)}, whose locks SQLite needs)" if is_shared(folder) else ""
-        raise SweepError(f"the journal {folder / JOURNAL_FILE} cannot be used: {error}{where}") from error
+        why = f"{error} (on {file_system(folder)}, whose locks SQLite needs)" if is_shared(folder) else str(error)
+        if any(words in why for words in _OF_DISK):
+            why += (
+                f"; {free_on_disk(folder)}. Make room, and run it again: it goes on where it was; or keep its folder "
+                "elsewhere (--sweep-dir, output_dir=)"
+            )
+        raise SweepError(f"the journal {folder / JOURNAL_FILE} cannot be used: {why}") from error
 
 
 def _holder(path: Path) -> dict[str, Any]:
