@@ -5,6 +5,7 @@ import concurrent.futures
 import datetime
 import inspect
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -415,6 +416,14 @@ def test_submit_calls_a_method_and_does_not_wait(server, lane):
     with Client(AddressTarget(server.address, "t"), lane=lane) as client:
         assert courier.submit(client.double, 21).result(10) == 42
         assert courier.submit(courier.with_options(client, timeout_s=5).double, x=1).result(10) == 2
+
+
+@pytest.mark.parametrize("word", ["remote", "options", "call", "call_one", "choose", "broadcast", "stream"])
+def test_who_calls_as_in_ray_or_monarch_is_told_what_to_write(word):
+    with courier.Client("localhost:1") as client, pytest.raises(AttributeError) as told:
+        getattr(client.double, word)(21)
+    assert f"has no .{word}(...): " in str(told.value)
+    assert re.search(r"step\(|with_options\(", str(told.value))
 
 
 def test_submit_and_the_functions_of_clients_say_what_they_take():

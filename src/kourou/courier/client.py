@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, 
 
 from kourou.arguments import also_named, warn_ignored
 from kourou.courier.address_target import AddressTarget
+from kourou.courier.calling.foreign_words import TELLING
 from kourou.courier.calling.reply import Reply
 from kourou.courier.core.endpoint import Endpoint
 from kourou.courier.core.protocol import LIST_METHODS
@@ -170,7 +171,7 @@ class Client:
         stub.__name__ = stub.__qualname__ = name
         if self._interface is not None:
             _document(stub, self._interface)
-        stub.__dict__["submit"] = submit
+        stub.__dict__.update(TELLING, submit=submit)
         return cast("Stub", stub)
 
 
