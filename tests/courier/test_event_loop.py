@@ -11,9 +11,11 @@ import pytest
 
 from kourou import courier
 from kourou.courier import Client, Server
+from kourou.courier.calling.transport import Transport
+from kourou.courier.lanes.http2.framing import Http2
 from kourou.courier.lanes.local.connection import LocalConnection
 from kourou.courier.lanes.loop import event_loop
-from kourou.courier.lanes.loop.acceptor import Acceptor
+from kourou.courier.lanes.loop.acceptor import Acceptor, ServedConnection
 from kourou.courier.serving.workers import WorkerPool
 from kourou.errors import ConnectionLost, ProtocolError
 from polling import until
@@ -227,3 +229,9 @@ def test_a_refusal_that_fails_ends_the_connection_and_not_the_loop():
                 closed.clear()
         finally:
             loop.stop()
+
+
+@pytest.mark.parametrize("kind", [Transport, ServedConnection, Http2])
+def test_a_lane_s_end_that_lacks_a_method_cannot_be_made(kind: type) -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        type("Half", (kind,), {})()

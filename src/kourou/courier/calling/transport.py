@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -42,7 +43,7 @@ class Owner(Receiver, Protocol):
         """No caller reads any more."""
 
 
-class Transport:
+class Transport(abc.ABC):
     """One connection of one lane, seen from the client.
 
     It either *pulls*, and one thread at a time calls ``poll`` and ``read``; or it pushes, and calls the receiver's
@@ -73,10 +74,11 @@ class Transport:
         """Whether the server has closed the connection, though sending would not tell. False where sending tells."""
         return False
 
+    @abc.abstractmethod
     def start(self, receiver: Receiver) -> None:
         """Frames may flow from now on."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def send(self, frame: Frame, *, caller_waits: bool = False, may_gather: bool = False) -> None:
         """Send, from any thread. When it returns, the frame's buffers may change.
 
@@ -89,19 +91,19 @@ class Transport:
             NotSentError: the connection is gone, and the frame was not sent.
             OSError: the connection is gone, and who knows what arrived.
         """
-        raise NotImplementedError
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027 - most put nothing off
         """Send what was put off until the next frame.
 
         Raises:
             OSError: the connection is gone.
         """
 
+    @abc.abstractmethod
     def poll(self, timeout_s: float | None) -> bool:
         """Wait until there is something to read, or ``timeout_s`` seconds pass. May be interrupted by Ctrl-C."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read(self) -> Sequence[Frame]:
         """The next frames, after ``poll`` said that there are some. Nothing may interrupt it halfway.
 
@@ -109,15 +111,14 @@ class Transport:
             OSError: the connection is gone.
             ProtocolError: what came makes no sense.
         """
-        raise NotImplementedError
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - see there
         """Whether the server's host is still there; a server of this host always is.
 
         Raises:
             OSError: it has been silent for too long, although it was asked.
         """
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Let go. May be called from any thread, and more than once."""
-        raise NotImplementedError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kourou import threads
 from kourou.courier.calling.transport import NotSentError, Receiver, Transport
@@ -99,6 +99,13 @@ class InprocTransport(Transport):
                 pool.leave()
         else:
             enqueue(call)
+
+    def poll(self, timeout_s: float | None) -> bool:
+        del timeout_s  # it pushes: there is never anything to read
+        return False
+
+    def read(self) -> Sequence[Frame]:
+        return ()
 
     def close(self) -> None:
         if not self._closed:

@@ -5,6 +5,7 @@ Nothing in this module waits, locks, or knows what a socket is. One thread feeds
 
 from __future__ import annotations
 
+import abc
 import struct
 from collections import deque
 from typing import Final
@@ -61,7 +62,7 @@ def make_settings(*settings: tuple[int, int]) -> bytes:
 OPEN_WINDOW = make_http2_frame(FrameType.WINDOW, 0, CONNECTION, WORD.pack(MAX_31_BITS - _DEFAULT_WINDOW))
 
 
-class Http2Control:
+class Http2Control(abc.ABC):
     """One end of a connection, but for the bodies of its calls.
 
     Attributes:
@@ -143,23 +144,23 @@ class Http2Control:
 
     # -- what ends do differently ---------------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _on_headers(self, stream: int, block: bytes, *, ends: bool) -> None:
         """A block of headers is complete."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _on_window(self, stream: int, more: int) -> int:
         """A stream, or the connection, may be sent so much more; the window that there is now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _on_initial_window(self, more: int) -> None:
         """All streams may be sent so much more, or less."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _on_reset(self, stream: int, code: int) -> None:
         """A call was broken off."""
-        raise NotImplementedError
 
-    def _on_goaway(self, last: int, words: bytes) -> None:
+    def _on_goaway(self, last: int, words: bytes) -> None:  # noqa: B027 - a server takes no heed of it
         """The other end takes no calls after number ``last``."""
 
 

@@ -5,6 +5,7 @@ Only what that takes: headers that do not change, and the body both ways, as far
 
 from __future__ import annotations
 
+import abc
 from collections import deque
 
 from kourou.courier.lanes.http2.control import (
@@ -168,14 +169,14 @@ class Http2(Http2Control):
 
     _takes_body = True  # at present
 
+    @abc.abstractmethod
     def _on_last_body(self) -> None:
         """The DATA frame that begins is the last one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _on_unexpected_body(self, stream: int) -> None:
         """A DATA frame begins that nobody waits for."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _on_call_reset(self, code: int) -> None:
         """The call was broken off."""
-        raise NotImplementedError

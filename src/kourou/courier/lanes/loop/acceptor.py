@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import select
 import socket
@@ -18,7 +19,7 @@ _GREETING_TIMEOUT_S = 10.0  # how long a client may take to say who it is
 _CROWDED_TIMEOUT_S = 0.25  # how long if others wait for its place
 
 
-class ServedConnection:
+class ServedConnection(abc.ABC):
     """A client, as the event loop sees it: first unauthenticated, then, after its greeting, not.
 
     Attributes:
@@ -54,6 +55,7 @@ class ServedConnection:
         """
         return False
 
+    @abc.abstractmethod
     def read_greeting(self) -> bool:
         """Read what comes before it is authenticated. False when the client was passed on elsewhere, with its socket.
 
@@ -62,8 +64,8 @@ class ServedConnection:
             ProtocolError: it makes no sense.
             Unauthenticated: it has another token.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read(self) -> None:
         """Read what is there.
 
@@ -71,17 +73,16 @@ class ServedConnection:
             OSError: the client is gone.
             ProtocolError: what came makes no sense.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def drain(self) -> None:
         """There is room in the socket again."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def flush(self) -> None:
         """Write what is queued, as far as the socket takes it."""
-        raise NotImplementedError
 
-    def housekeep(self) -> None:
+    def housekeep(self) -> None:  # noqa: B027 - most need none
         """Now and then: look after it.
 
         Raises:
@@ -93,13 +94,13 @@ class ServedConnection:
         del error
         return True
 
+    @abc.abstractmethod
     def try_flush(self) -> bool:
         """Write what is queued, without waiting. Whether all of it is on its way."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Let go of the client: its calls are cancelled."""
-        raise NotImplementedError
 
 
 ConnectionFactory: TypeAlias = Callable[[socket.socket, Poller, int], ServedConnection | None]
