@@ -8,6 +8,7 @@ import dataclasses
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -252,11 +253,22 @@ def test_an_agent_whose_launcher_died_does_not_wait_for_its_silence(
     assert not thread.is_alive()
 
 
-def test_one_that_never_calls_is_lost_in_time(server: AgentServer) -> None:
-    events = Events()
-    server.expect(3, events, 0.1)
+class Data:
+    """What a message refers to."""
+
+
+def test_one_that_never_calls_is_lost_in_time_and_what_it_was_to_be_told_is_let_go(server: AgentServer) -> None:
+    # Given
+    events, data = Events(), [Data(), Data()]
+    refers = [weakref.ref(each) for each in data]
+    transport = server.expect(3, events, 0.1)
+    transport.send_late("data", data.pop())
+    # When
     until(lambda: events.lost, WAIT_S)
+    transport.send_late("data", data.pop())
+    # Then
     assert "host 3: its agent did not call in time" in str(events.lost[0])
+    assert [ref() for ref in refers] == [None, None]
 
 
 def test_strangers_are_not_let_in(server: AgentServer, authority: Authority, caplog: pytest.LogCaptureFixture) -> None:

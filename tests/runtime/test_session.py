@@ -90,6 +90,23 @@ def test_who_sends_is_told_when_much_waits_for_a_connection() -> None:
     assert line.arrived[1] == list(range(100))
 
 
+def test_one_that_is_dropped_keeps_nothing_and_lets_go_of_who_waits() -> None:
+    # Given one with much to say, some of it on its way
+    one = Session()
+    told: list[bool] = []
+    one.on_full = told.append
+    for number in range(100):
+        one.put((number, b"x" * 100_000))
+    one.take()
+    # When
+    one.drop()
+    one.put(("more",), first=True)
+    # Then
+    one.wait_for_room()
+    assert told == [True]
+    assert one.take() is None
+
+
 def test_another_session_is_refused() -> None:
     one = Session()
     one.put(("hello",))

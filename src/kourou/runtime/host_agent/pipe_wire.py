@@ -122,7 +122,7 @@ class Wire(Sender):
                 else:
                     self._news.wait(left_s)
         self._ended = True
-        self.session.let_go()
+        self.session.drop()
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

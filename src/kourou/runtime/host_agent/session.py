@@ -61,7 +61,7 @@ class Session:
         self._number = 0
         self._heard_to_say = 0  # bytes
         self._full = False
-        self._lets_go = False
+        self._lets_go = self._dropped = False
         self._buffer = bytearray()
         self.heard = 0
         """The number of the last message that arrived."""
@@ -79,6 +79,8 @@ class Session:
         """
         packed: bytes | _Message = message if late else pickle.dumps(message, protocol=5)
         with self._changed:
+            if self._dropped:
+                return
             if first:
                 assert isinstance(packed, bytes)  # noqa: S101 - what is late is never first
                 self._urgent.append(packed)
@@ -97,6 +99,16 @@ class Session:
         with self._changed:
             self._lets_go = True
             self._changed.notify_all()
+
+    def drop(self) -> None:
+        """The other end is gone for good: what waits for it is let go, nothing is kept from now on, nobody waits."""
+        with self._changed:
+            self._dropped = True
+            self.on_full = lambda _: None
+            for queue in (self._urgent, self._outbox, self._kept, self._resend):
+                queue.clear()
+            self._kept_bytes = self._queued_bytes = 0
+        self.let_go()
 
     def take(self) -> bytes | None:
         """What is to be written next; None: nothing now."""

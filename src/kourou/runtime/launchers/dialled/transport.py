@@ -124,7 +124,7 @@ class DialledTransport(Transport):
         if self.over:
             return
         self._lost = True
-        self._session.let_go()
+        self._session.drop()
         self._abort()
         told = self._words()
         name = self.name or f"host {self.place}"
