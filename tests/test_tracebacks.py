@@ -13,6 +13,8 @@ import kourou
 from kourou import tracebacks
 from kourou.nested import map_leaves
 from kourou.tracebacks import format_failure
+from nursery import Nursery
+from polling import WAIT_S
 
 HERE = "test_tracebacks.py"
 
@@ -69,3 +71,31 @@ def test_each_cause_begins_with_a_frame_of_the_users_and_keeps_what_the_user_cal
 
 def test_an_error_without_any_frame_of_the_users_keeps_ours() -> None:
     assert set(files(told(kourou.__getattr__, "no_such_name"))) == {"later.py"}
+
+
+TOO_MUCH = """
+import resource
+from kourou.tracebacks import format_failure
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    bytearray(2 << 30)
+except MemoryError as error:
+    print(format_failure(error))
+print(format_failure(ImportError("libtorch_cpu.so: failed to map segment from shared object")))
+print(format_failure(ImportError("no module")))
+"""
+
+
+def test_where_there_was_no_room_the_limit_of_addresses_is_told(nursery: Nursery) -> None:
+    # Given a process that may have 1 GiB of addresses
+    with nursery.start(TOO_MUCH) as process:
+        said = process.communicate(timeout=WAIT_S)
+    # When something takes more, then the limit is told; and nothing of it where it is another error
+    limit = "this process may have 1024 MiB of addresses (`ulimit -v`)"
+    assert [line for line in said.splitlines() if line and not line.startswith((" ", "Traceback"))] == [
+        "MemoryError",
+        limit,
+        "ImportError: libtorch_cpu.so: failed to map segment from shared object",
+        limit,
+        "ImportError: no module",
+    ]

@@ -17,6 +17,7 @@ if sys.platform != "win32":
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 """Of errors that :func:`with_remedy` says more about; whoever did nothing wrong may meet them anywhere."""
 
+_NO_ROOM = "failed to map segment"  # of a library, in the dynamic linker's words
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -76,10 +77,25 @@ def too_many() -> str:
         limits.append(f"this user may have {most} processes and threads at once, {more}")
     if (most_of_cgroup := _pids_max()) is not None:
         limits.append(f"its cgroup may have {most_of_cgroup} of them (pids.max), which its container or job sets")
-    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if addresses != resource.RLIM_INFINITY:
-        limits.append(f"this process may have {addresses >> 20} MiB of addresses (`ulimit -v`), stacks included")
+    if addresses := _most_addresses():
+        limits.append(f"{addresses}, stacks included")
     return "; ".join(limits) or "the system has no more: see `ulimit -u`, and kernel.threads-max"
+
+
+def of_addresses(error: BaseException) -> str:
+    """The limit that may have brought about an error that names none, such as MemoryError; empty: there is none."""
+    refused = (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, ImportError) and _NO_ROOM in str(error))
+    )
+    return _most_addresses() if refused else ""
+
+
+def _most_addresses() -> str:
+    if sys.platform == "win32" or (most := resource.getrlimit(resource.RLIMIT_AS)[0]) == resource.RLIM_INFINITY:
+        return ""
+    return f"this process may have {most >> 20} MiB of addresses (`ulimit -v`)"
 
 
 def _pids_max() -> int | None:

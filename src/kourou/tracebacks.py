@@ -7,6 +7,8 @@ import re
 import traceback
 from pathlib import Path
 
+from kourou.limits import of_addresses
+
 _OWN = str(Path(__file__).parent) + os.sep
 _USERS_PART = _OWN + "testing" + os.sep  # whose checks have handlers as a user's program has
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
@@ -18,11 +20,13 @@ def format_failure(error: BaseException) -> str:
     """An exception as Python shows it, beginning with the first frame of the user's.
 
     In front of it are kourou's own frames, and those of threading, asyncio, importlib or tyro between them; so in each
-    exception that is shown as its cause, too. One that has no other frames keeps them.
+    exception that is shown as its cause, too. One that has no other frames keeps them. The last line is the limit that
+    may have brought it about, if there is one.
     """
     told = traceback.TracebackException.from_exception(error)
     _shorten(told)
-    return "".join(told.format())
+    limit = of_addresses(error)
+    return "".join(told.format()) + (f"{limit}\n" if limit else "")
 
 
 def _shorten(told: traceback.TracebackException | None) -> None:
