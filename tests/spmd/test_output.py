@@ -92,6 +92,25 @@ def test_the_first_worker_speaks_through_the_launchers_loggers(
     }
 
 
+def test_where_logging_is_not_set_up_the_first_worker_prints(
+    gloo2: Launcher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given logging as it is before anybody sets it up, and as it is when a level is all that was said
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
+    for level, printed in ((logging.NOTSET, True), (logging.ERROR, False)):
+        monkeypatch.setattr(logging.getLogger("kourou.spmd"), "level", level)
+        logging.root.manager._clear_cache()  # type: ignore[attr-defined]  # of levels
+        # When ranks print
+        gloo2.set_logging_handlers("auto").run(functions.talk, 2)
+        # Then rank 0's lines, and they alone, are printed as long as nobody has set up anything
+        out, err = capsys.readouterr()
+        lines = ["[rank 0] line 0", "[rank 0] line 1", "[rank 0] the end, without a newline"]
+        assert out.splitlines() == (lines if printed else [])
+        assert ("[rank 0] to stderr" in err.splitlines()) == printed
+        assert "rank 1" not in err
+
+
 def test_handlers_of_the_users_get_records_that_say_who_spoke(gloo2: Launcher, log_dir: Path) -> None:
     # Given
     records: list[logging.LogRecord] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import os
+import sys
 import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from kourou import errors
 from kourou.limits import with_remedy
 from kourou.runtime.files.log_writer import LogWriter
+from kourou.runtime.files.nonblocking_stream import NonBlockingStream
 from kourou.runtime.files.rotation import Rotation
 from kourou.runtime.files.run_folder import runs_dir
 from kourou.spmd.hosts.places import Host
@@ -27,13 +29,50 @@ _DEFAULT_FOLDER = "ranks"  # among the folders of runs
 
 
 class RedirectHandler(logging.Handler):
-    """Hands records to the launcher's logger of the same name: ``kourou.spmd.<host>`` or ``….<local rank>``."""
+    """Hands records to the launcher's logger of the same name: ``kourou.spmd.<host>`` or ``….<local rank>``.
+
+    While nobody has set up logging, which shows nothing below warnings then, what workers print is printed here, with
+    the rank in front.
+    """
+
+    def __init__(self, level: int | str = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._terminals: dict[str, NonBlockingStream] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass a record on."""
         logger = logging.getLogger(record.name)
-        if logger.isEnabledFor(record.levelno):
+        is_printed = getattr(record, "rank", None) is not None and not getattr(record, "logger", "")
+        if is_printed and not _is_set_up(logger):
+            self._print(f"[rank {record.rank}] {record.getMessage()}\n", record.levelno)  # type: ignore[attr-defined]
+        elif logger.isEnabledFor(record.levelno):
             logger.handle(record)
+
+    def close(self) -> None:
+        """Let what waits be printed."""
+        for terminal in self._terminals.values():
+            terminal.close()
+        self._terminals = {}
+        super().close()
+
+    def _print(self, text: str, level: int) -> None:
+        name = "stderr" if level >= logging.WARNING else "stdout"
+        stream = getattr(sys, name)
+        if stream is None:
+            return
+        if name not in self._terminals:
+            self._terminals[name] = NonBlockingStream(stream)
+        self._terminals[name].write(text)
+
+
+def _is_set_up(logger: logging.Logger) -> bool:
+    """Whether anybody has said what becomes of a logger's records."""
+    one: logging.Logger | None = logger
+    while one is not None:
+        if one.handlers or one.level != (logging.NOTSET if one.parent else logging.WARNING):
+            return True
+        one = one.parent
+    return False
 
 
 class LogFolder(logging.Handler):
