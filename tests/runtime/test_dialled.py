@@ -334,6 +334,43 @@ def test_a_flood_of_strangers_keeps_nobody_out(
     assert not caplog.records
 
 
+def test_an_engine_that_takes_long_to_say_something_holds_up_no_other_agent(authority: Authority) -> None:
+    # Given an engine that is asked what became of a host, and does not answer
+    asked, answers, events = threading.Event(), threading.Event(), Events()
+
+    def words() -> str:
+        asked.set()
+        assert answers.wait(WAIT_S)
+        return "at last"
+
+    server = AgentServer(DialOrder(token="open", silence_s=60), authority, address="127.0.0.1", words=words)
+    transport = server.expect(0, events, 0.0)
+    assert asked.wait(WAIT_S)
+    # When, then: the loop that serves all agents goes on
+    served = threading.Event()
+    server.thread.post(served.set)
+    is_served = served.wait(10.0)
+    answers.set()
+    assert is_served
+    until(lambda: bool(events.lost), WAIT_S)
+    assert "did not call in time; it was said:\nat last" in str(events.lost[0])
+    transport.close()
+    server.close()
+
+
+def test_a_loss_is_told_though_its_engine_cannot_be_asked(authority: Authority) -> None:
+    def words() -> str:
+        raise OSError("too many open files")
+
+    events = Events()
+    server = AgentServer(DialOrder(token="open", silence_s=60), authority, address="127.0.0.1", words=words)
+    transport = server.expect(0, events, 0.0)
+    until(lambda: bool(events.lost), WAIT_S)
+    assert "what its engine said is not known: OSError: too many open files" in str(events.lost[0])
+    transport.close()
+    server.close()
+
+
 def test_one_whose_message_cannot_be_used_is_lost_at_once(
     server: AgentServer, agent: Callable[..., threading.Thread]
 ) -> None:

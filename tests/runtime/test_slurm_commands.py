@@ -15,6 +15,7 @@ import kourou as lp
 from kourou.errors import LaunchError
 from kourou.runtime.files.run_info import RunInfo
 from kourou.runtime.launchers.engines.base import Submission
+from kourou.runtime.launchers.engines.children import words_in
 from kourou.runtime.launchers.engines.slurm import SlurmEngine
 from kourou.runtime.launchers.engines.slurm_commands import final_state, job_nodes, own_time_left, quoted, submit
 from kourou.runtime.model.engines import Shape
@@ -191,3 +192,15 @@ def test_a_job_that_was_put_back_waits_for_its_end_whatever_else_it_is_told(tool
         job.terminate()
         assert job.stdout.read() == ""
     assert job.returncode == -signal.SIGTERM
+
+
+def test_of_the_logs_of_many_hosts_those_are_quoted_that_were_written_last(tmp_path: Path) -> None:
+    for number in range(100):
+        log = tmp_path / f"{number:03}.log"
+        log.write_text(f"{number} " + "x" * 2_000)
+        os.utime(log, (number, number))
+    failed = tmp_path / "007.log"
+    failed.write_text("it failed\n")
+    words = words_in(tmp_path)
+    assert "    it failed\n" in words
+    assert len(words) < 10_000

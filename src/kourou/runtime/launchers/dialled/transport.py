@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kourou import errors
+from kourou import errors, threads
 from kourou.runtime.host_agent.dialling import BYE
 from kourou.runtime.host_agent.link import Link
 from kourou.runtime.host_agent.loop import LoopThread
@@ -46,6 +46,7 @@ class DialledTransport(Transport):
         self._lost = False
         self._closing = False
         self._link: Link | None = None
+        self._telling: threading.Thread | None = None  # of its loss
         self._gone = threading.Event()
         self._end_by = math.inf  # when it is to have ended, once it was told to
 
@@ -74,6 +75,8 @@ class DialledTransport(Transport):
         """Tell the agent to end, and wait until it has; for many that were told together no longer than for one."""
         self.hang_up()
         self._gone.wait(max(0.0, self._end_by - time.monotonic()))
+        if (telling := self._telling) is not None and telling.ident and telling is not threading.current_thread():
+            telling.join(max(0.0, self._end_by - time.monotonic()))
         self._thread.post(self._abort)
 
     # -- in the loop --------------------------------------------------------------------------------------------
@@ -126,14 +129,29 @@ class DialledTransport(Transport):
         self._lost = True
         self._session.drop()
         self._abort()
-        told = self._words()
+        # The engine may take long to say something, and no other agent would hear of its launcher meanwhile.
+        self._telling = threading.Thread(
+            target=self._tell_loss, args=(what,), name=f"kourou-lost-{self.place}", daemon=True
+        )
+        try:
+            threads.start(self._telling)
+        except RuntimeError:  # there are no more threads
+            self._tell_loss(what)
+
+    def _tell_loss(self, what: str) -> None:
+        try:
+            told = self._words()
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for this host must hear of it
+            told = f"    what its engine said is not known: {described(error)}"
         name = self.name or f"host {self.place}"
-        error = errors.AgentFailedError(f"{name}: {what}" + (f"; it was said:\n{told}" if told else ""))
-        error.hostname = name
-        self._events.on_lost(error)
+        loss = errors.AgentFailedError(f"{name}: {what}" + (f"; it was said:\n{told}" if told else ""))
+        loss.hostname = name
+        self._events.on_lost(loss)
 
     def _tell(self, kind: str, *arguments: Any) -> None:
         """It counts as heard: if it cannot be used, neither can what follows."""
+        if self._lost:
+            return
         try:
             if kind == UNREADABLE:
                 raise arguments[0]  # noqa: TRY301 - as if its use had raised it

@@ -12,6 +12,7 @@ from pathlib import Path
 from kourou.runtime.files.growing_file import tail
 
 _WORDS_BYTES = 2000  # of each file
+_MOST_LOGS = 4  # of those that an engine may have for each of a thousand hosts
 
 
 def await_end(process: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -32,6 +33,7 @@ def last_words(log: Path) -> str:
 
 
 def words_in(folder: Path) -> str:
-    """What all logs of a folder said last, indented for a message; "" when that is nothing."""
-    told = (last_words(path) for path in sorted(folder.glob("*.log")))
+    """What the logs of a folder said last, those that were written last, indented for a message; "" for nothing."""
+    newest = sorted(folder.glob("*.log"), key=lambda path: path.lstat().st_mtime_ns)[-_MOST_LOGS:]
+    told = (last_words(path) for path in sorted(newest))
     return "\n".join(f"    {line}" for text in told for line in text.splitlines() if line.strip())
