@@ -8,7 +8,7 @@ from typing import TypeVar
 
 __all__ = ["until"]
 
-_POLL_S = 0.005
+_PAUSES_S = 0.005, 0.02, 0.25  # at first; once it takes long; where to ask takes long itself, as of a process
 T = TypeVar("T")
 
 
@@ -23,9 +23,12 @@ def until(holds: Callable[[], T], within_s: float, what: str = "") -> T:
     Raises:
         AssertionError: it was not true in time.
     """
-    deadline = time.monotonic() + within_s
+    begun = time.monotonic()
     while True:
+        asked = time.monotonic()
         if result := holds():
             return result
-        assert time.monotonic() < deadline, f"not true within {within_s} s: {what or holds}"
-        time.sleep(_POLL_S)
+        now = time.monotonic()
+        assert now - begun < within_s, f"not true within {within_s} s: {what or holds}"
+        least, usual, most = _PAUSES_S
+        time.sleep(max(min(least + (now - begun) / 10, usual), min(2 * (now - asked), most)))
