@@ -260,6 +260,19 @@ def test_a_process_can_end_as_an_interpreter_does_without_taking_itself_apart() 
     assert (ended.returncode, ended.stdout.split()) == (3, ["thread", "atexit"]), f"{PYTHON}: {ended.stderr}"
 
 
+def test_what_torch_takes_apart_at_the_end_is_left_to_the_end_of_the_process() -> None:
+    ended = script("""
+        import sys, types, weakref
+        from kourou import cpython
+        sys.modules["torch.library"] = torch = types.ModuleType("torch.library")
+        exec("def delete(): print('operators')", vars(torch))
+        weakref.finalize(cpython, torch.delete)
+        weakref.finalize(cpython, print, "finalized", flush=True)
+        cpython.run_exit_functions()
+    """)
+    assert ended.stdout.split() == ["finalized"], f"{PYTHON}: {ended.stderr}"
+
+
 def test_a_fork_can_forget_what_its_parent_has_to_do_at_exit() -> None:
     ended = script("""
         import atexit, os

@@ -149,16 +149,25 @@ def at_threading_shutdown(function: Callable[[], object]) -> None:
     threading._register_atexit(function)  # type: ignore[attr-defined]
 
 
+_TAKEN_APART = "torch.library"
+"""The module whose finalizers take a table of operators apart that ends with the process."""
+
+
 def run_exit_functions() -> None:
     """What an interpreter does at its end before it takes itself apart: wait for threads, call ``atexit``'s functions.
 
-    Relies on ``threading._shutdown`` and ``atexit._run_exitfuncs``, by which multiprocessing's children end. Without
-    them, nodes would have to be taken apart module by module at their end, which is slow.
+    Relies on ``threading._shutdown`` and ``atexit._run_exitfuncs``, by which multiprocessing's children end, and on
+    ``weakref.finalize._registry``. Without them, nodes would be taken apart module by module at their end, which is
+    slow; and torch's operators one by one, for which a fork copies 27 MiB of what its zygote has imported.
     """
     import atexit
     import threading
+    import weakref
 
     threading._shutdown()  # type: ignore[attr-defined]
+    for finalizer, told in list(weakref.finalize._registry.items() if _TAKEN_APART in sys.modules else ()):  # type: ignore[attr-defined]
+        if getattr(told.func, "__module__", None) == _TAKEN_APART:
+            finalizer.atexit = False
     atexit._run_exitfuncs()
 
 

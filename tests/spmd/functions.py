@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,11 @@ def pid() -> int:
 
 def parent() -> int:
     return os.getppid()
+
+
+def finalizers() -> set[str]:
+    """The modules whose finalizers wait for the end of this process."""
+    return {told.func.__module__ for told in weakref.finalize._registry.values()}  # type: ignore[attr-defined]
 
 
 async def rank_in_time() -> int:

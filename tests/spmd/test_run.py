@@ -152,6 +152,11 @@ def test_workers_are_forked_from_one_zygote_that_stays(gloo2: Launcher) -> None:
     assert len({*first.results["localhost"], *second.results["localhost"]}) == 1
 
 
+def test_workers_end_without_taking_the_operators_of_torch_apart(gloo2: Launcher) -> None:
+    # kourou.cpython knows by this name what torch would do in each of them: the operators were imported before the fork
+    assert "torch.library" in gloo2.run(functions.finalizers).rank(0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_large_arguments_are_there_once_for_all_workers(gloo2: Launcher) -> None:
     # Given 256 MB, of which no worker may make a copy
