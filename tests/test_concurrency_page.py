@@ -114,7 +114,7 @@ def test_handlers_of_forks_and_finalisers_are_on_the_page() -> None:
     finalisers = {
         file.relative_to(SOURCE).as_posix()
         for file in SOURCE.rglob("*.py")
-        if re.search(r"def __del__|\"__del__\"|weakref\.finalize", file.read_text(encoding="utf-8"))
+        if re.search(r"def __del__|\"__del__\"|weakref\.finalize\(", file.read_text(encoding="utf-8"))
     }
     assert {row[0].strip("`") for row in rows("After fork")} == after_fork - {"cpython.py"}
     assert {row[0].strip("`") for row in rows("Finalisers")} == finalisers
