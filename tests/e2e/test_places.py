@@ -239,7 +239,7 @@ def test_a_child_of_multiprocessing_that_is_killed_takes_its_program_along(tmp_p
         (tmp_path / "launcher.py.kill").touch()
         launcher.expect("killed")
         assert launcher.end() == 0
-        until(lambda: marked(runs_dir) == [], 2.0)
+        until(lambda: marked(runs_dir) == [], WAIT_S)
 
 
 def test_a_module_that_launches_when_it_is_imported_does_not_do_so_in_its_nodes(tmp_path, runs_dir):

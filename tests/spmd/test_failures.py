@@ -135,7 +135,7 @@ def test_no_process_is_left_when_the_launcher_ends(tmp_path: Path, runs_dir: Pat
             # When
             launcher.send_signal(number)
             # Then
-            until(lambda: not marked(runs_dir), 5.0)
+            until(lambda: not marked(runs_dir), WAIT_S)
             assert launcher.wait(WAIT_S) != 0
         finally:
             launcher.kill()
@@ -176,6 +176,6 @@ def test_ctrl_c_at_the_launchers_exit_ends_the_ranks_however_often_it_comes(tmp_
         finally:
             launcher.kill()
     # Then all of them end, and that the work was not done is told, and nothing else
-    until(lambda: not marked(runs_dir), 5.0)
+    until(lambda: not marked(runs_dir), WAIT_S)
     assert said == "kourou: what the script had left running was interrupted by Ctrl-C\n"
     assert launcher.returncode == 130
