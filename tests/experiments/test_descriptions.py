@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -312,6 +313,15 @@ class TestRuns:
         assert (runs[1].program, runs[2].program) == (program, make_program)
         assert len({run.run_id for run in runs}) == 3
 
+    @pytest.mark.parametrize(
+        "command",
+        ["a '|' \"&&\" \\; x|y a=>b", "bash -c 'train \"$@\" | tee log' bash", "a --expr=1>0 <pad> it\\'s \\| b"],
+    )
+    def test_what_is_quoted_or_within_a_word_is_no_word_of_a_shell(self, command: str) -> None:
+        (run,) = describe(Experiment("e", command)).generate_runs("d")
+        assert run.command is not None
+        assert run.command[: len(shlex.split(command))] == tuple(shlex.split(command))
+
     def test_environment_variables_become_text(self) -> None:
         (run,) = describe(Experiment("e", "c", env_vars={"N": 1, "P": "ü $x"})).generate_runs("d")
         assert run.env == {"N": "1", "P": "ü $x"}
@@ -321,6 +331,10 @@ class TestRuns:
         [
             (lambda: Experiment("e", "python 'x"), "No closing quotation in command"),
             (lambda: Experiment("e", ""), "empty command"),
+            (lambda: Experiment("e", "cd x && python a.py"), "'&&' would be an argument of 'cd'"),
+            (lambda: Experiment("e", "a '|' b |\ttee log"), r"'\|' would be an argument of 'a': quote it .* bash -c"),
+            (lambda: Experiment("e", "a 2>&1"), "'2>&1' would be an argument"),
+            (lambda: Experiment("e", "N=1 python a.py"), "'N=1' would be the program: .* env"),
             (lambda: Experiment("e", cast("Any", 5)), "a command line, a function or a program, got 5"),
             (lambda: Experiment("../e", "c"), "a folder below the train_dir"),
             (lambda: Experiment("", "c"), "below the train_dir, got ''"),

@@ -25,7 +25,7 @@ from kourou.experiments.journal.journal import (
     read_records,
 )
 from kourou.experiments.journal.requests import ask, take_requests
-from kourou.experiments.journal.run_records import RunState
+from kourou.experiments.journal.run_records import RunRecord, RunState
 from strangers import NOBODY, needs_root
 
 RUN = {"run_id": "a-0", "name": "a", "folder": "/f", "setting": "a", "repeat": 0, "seed": 1, "params": {"x": 1}}
@@ -46,6 +46,23 @@ def test_a_runs_state_is_what_its_events_made_of_it(tmp_path: Path) -> None:
     assert (record.state, record.attempt, record.code, record.last_lines) == (RunState.PENDING, 1, 3, ("oh",))
     assert (record.retries, record.not_before, record.gpus, record.seed) == ({"exit": 1}, 5.0, ("2",), 1)
     assert [launch.launch_id for launch in read_launches(tmp_path)] == ["sweep-x-1"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "said", "told"),
+    [
+        ("exited with 1", "ValueError: no", "exited with 1: ValueError: no"),
+        ("exited with 1", "", "exited with 1"),
+        (
+            "could not start: no program 'x'",
+            "kourou: cannot start 1a-0: no program 'x'",
+            "could not start: no program 'x'",
+        ),
+    ],
+)
+def test_how_a_run_ended_is_told_once(cause: str, said: str, told: str) -> None:
+    record = RunRecord(run_id="1a", name="r", folder="f", code=127, cause=cause, last_lines=(said,))
+    assert record.how_it_ended == told
 
 
 def test_what_was_not_committed_is_not_in_it(tmp_path: Path) -> None:

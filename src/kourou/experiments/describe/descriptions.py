@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, get_args
@@ -135,7 +136,23 @@ class Experiment:
             raise DescriptionError(f"experiment {self.base_name!r}: {error} in command {self.cmd!r}") from error
         if not words:
             raise DescriptionError(f"experiment {self.base_name!r} has an empty command")
+        if _SETS_VARIABLE.match(words[0]):
+            raise DescriptionError(
+                f"experiment {self.base_name!r}: no shell reads its command, so {words[0]!r} would be the program: "
+                "variables are set by the experiment's env"
+            )
+        if (found := _SHELLS_WORD.search(_QUOTED.sub("_", self.cmd))) is not None:
+            raise DescriptionError(
+                f"experiment {self.base_name!r}: no shell reads its command, so {found[0]!r} would be an argument of "
+                f'{words[0]!r}: quote it if it is one, else write bash -c \'train "$@" | tee log\' bash, where "$@" '
+                "are the parameters"
+            )
         return words
+
+
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)  # as shlex reads quotes
+_SETS_VARIABLE = re.compile(r"[A-Za-z_]\w*=")
+_SHELLS_WORD = re.compile(r"(?<!\S)(?:\|\|?|&&?|;|<|[\d&]?>\S*)(?!\S)")
 
 
 class RunDescription:

@@ -95,7 +95,8 @@ class RunRecord:
     def how_it_ended(self) -> str:
         """The cause, and what the run said last where that led to it: ``exited with 1: ValueError: no such env``."""
         said = next((line.strip() for line in reversed(self.last_lines) if line.strip()), "") if self.code else ""
-        return f"{self.cause}: {said[:_MOST_SAID]}" if said else self.cause
+        told = self.cause.partition(": ")[2]  # what could not start has written why, too
+        return self.cause if not said or (told and said.endswith(told)) else f"{self.cause}: {said[:_MOST_SAID]}"
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able copy."""
