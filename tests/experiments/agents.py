@@ -39,6 +39,28 @@ class Walk(Agent):
         return float(self.place)
 
 
+class Later(Agent):
+    """Its code is still to be run when its methods have returned."""
+
+    fits = 0
+
+    async def fit(self, budget: int, **kwargs: Any) -> None:
+        self.fits += budget
+
+    async def eval(self, **kwargs: Any) -> float:  # type: ignore[override]  # what is tested
+        return float(self.fits)
+
+
+class Yields(Later):
+    """None of its training is ever run, and it scores by no number."""
+
+    def fit(self, budget: int, **kwargs: Any) -> Any:
+        yield budget
+
+    def eval(self, **kwargs: Any) -> Any:
+        return None
+
+
 class Net(Agent):
     """A small network of torch, which is imported only here."""
 

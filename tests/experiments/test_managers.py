@@ -13,9 +13,22 @@ from typing import Any
 
 import gymnasium
 
-from experiments.agents import Faulty, Locked, Plain, PlainAndLocked, SavesBadly, Waiting, Walk, manager, scores
+from experiments.agents import (
+    Faulty,
+    Later,
+    Locked,
+    Plain,
+    PlainAndLocked,
+    SavesBadly,
+    Waiting,
+    Walk,
+    Yields,
+    manager,
+    scores,
+)
 from kourou import errors
 from kourou.experiments import (
+    Agent,
     AgentWithSimplePolicy,
     DescriptionError,
     ExperimentManager,
@@ -24,6 +37,7 @@ from kourou.experiments import (
     Retry,
 )
 from kourou.experiments.managers import threads
+from kourou.experiments.managers.job import score_of
 from kourou.runtime.model.process import ProcessSpec
 from kourou.runtime.model.records import ProcessExit
 from kourou.tracebacks import format_failure
@@ -354,6 +368,24 @@ def test_arguments_without_meaning_are_refused(tmp_path: Path, options: dict, to
 def test_what_makes_no_agents_is_refused(tmp_path: Path, agent: Any) -> None:
     with pytest.raises(errors.PlanError, match=r"agent_class is a class whose objects have fit\(budget\), got "):
         manager(tmp_path, agent)
+
+
+def test_an_abstract_class_of_agents_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(errors.PlanError, match="agent_class: Agent is an abstract class, without eval, fit"):
+        manager(tmp_path, Agent)
+
+
+def test_coroutines_of_an_agent_are_run_and_generators_refused(tmp_path: Path) -> None:
+    later = manager(tmp_path, Later, fit_budget=3)
+    later.fit()
+    assert later.eval_agents(1) == [3.0]
+    with pytest.raises(FitsFailed, match="Yields.fit is a generator function, so calling it has run none of its code"):
+        manager(tmp_path, Yields).fit()
+
+
+def test_a_score_that_is_no_number_is_told_with_the_agents_class() -> None:
+    with pytest.raises(TypeError, match=r"Yields.eval has to return one number, and returned None"):
+        score_of(Yields(), {})
 
 
 def test_many_managers_share_workers_and_keep_their_order(tmp_path: Path) -> None:

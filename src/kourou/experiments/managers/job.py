@@ -32,12 +32,14 @@ from kourou.experiments.seeding import Seed, Seeder, seeder_for
 from kourou.extras import load_extra
 from kourou.nested import iterate_leaves
 from kourou.ownership import read_own
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.runtime.metrics.event_files import EventWriter
 from kourou.runtime.metrics.log import logging_to
 from kourou.runtime.metrics.rows import METRICS_FILE
 from kourou.runtime.plan.payloads import why_not_picklable
 from kourou.runtime.plan.preloading import FORKABLE
 from kourou.script.packed import Packed, pack
+from kourou.shown import shown
 from kourou.tracebacks import format_failure
 
 _log = logging.getLogger("kourou.experiments")
@@ -219,7 +221,7 @@ def _train(job: FitJob, fit: int) -> None:
         if not job.in_threads:
             check_savable(agent)
         with logging_to(folder):
-            agent.fit(job.budget, **job.fit_kwargs)
+            run_user_code(agent.fit, job.budget, **job.fit_kwargs)
         try:
             save_agent(agent, folder, job.call + 1)
         except AgentNotSaved as error:
@@ -229,6 +231,21 @@ def _train(job: FitJob, fit: int) -> None:
             job.unsaved[fit] = agent, Fitted(calls=job.call + 1, metrics_bytes=metrics_bytes(folder))
         else:
             job.unsaved.pop(fit, None)
+
+
+def score_of(agent: Any, kwargs: Mapping[str, Any]) -> float:
+    """What the agent's ``eval`` returns.
+
+    Raises:
+        TypeError: that is no number.
+    """
+    score = run_user_code(agent.eval, **kwargs)
+    try:
+        return float(score)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{type(agent).__qualname__}.eval has to return one number, and returned {shown(score)}"
+        ) from error
 
 
 def agent_of(job: FitJob, fit: int, writer: Writer | None = None) -> Any:

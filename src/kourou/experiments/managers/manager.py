@@ -24,13 +24,14 @@ from kourou.experiments.agents.writer import fit_data
 from kourou.experiments.failures import ResultsError
 from kourou.experiments.journal.run_folder import own_folder, write_json, write_whole
 from kourou.experiments.managers.fits import Context, Parallelization, Workers, run_fits
-from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable
+from kourou.experiments.managers.job import FitJob, agent_of, find_unpicklable, score_of
 from kourou.experiments.managers.tuning import optimize_hyperparams
 from kourou.experiments.seeding import Seed, safe_reseed, seeder_for
 from kourou.experiments.slurm.options import SlurmOptions
 from kourou.experiments.sweep.retries import Retry
 from kourou.notebook import table
 from kourou.ownership import read_own
+from kourou.runtime.interpreter.user_code import abstract
 from kourou.shown import described, shown
 
 if TYPE_CHECKING:
@@ -246,7 +247,7 @@ class ExperimentManager:
             if getattr(agent, "eval_env", None) is not None:
                 safe_reseed(agent.eval_env, seeder)
             once = accepted(agent.eval, {"n_simulations": 1})  # rlberry's agents, too, average unless told not to
-            return float(agent.eval(**{**once, **kwargs}))
+            return score_of(agent, {**once, **kwargs})
 
     def build_eval_env(self) -> Any:
         """A new environment of the kind that agents are evaluated on."""
@@ -334,6 +335,8 @@ class ExperimentManager:
 def _name_of_agent(agent_class: Any) -> str:
     if not callable(agent_class) or (isinstance(agent_class, type) and not callable(getattr(agent_class, "fit", None))):
         raise errors.PlanError(f"agent_class is a class whose objects have fit(budget), got {shown(agent_class)}")
+    if mistakes := abstract(agent_class):
+        raise errors.PlanError(f"agent_class: {mistakes[0]}")
     return str(getattr(agent_class, "name", "") or getattr(agent_class, "__name__", type(agent_class).__name__))
 
 

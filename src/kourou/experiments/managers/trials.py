@@ -14,9 +14,10 @@ from kourou.experiments.agents.storage import accepted
 from kourou.experiments.agents.writer import Writer
 from kourou.experiments.failures import DescriptionError, check_word
 from kourou.experiments.journal.run_folder import own_folder
-from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job
+from kourou.experiments.managers.job import ERROR_FILE, FitJob, agent_of, read_job, score_of
 from kourou.experiments.seeding import safe_reseed, seeder_for
 from kourou.extras import load_extra
+from kourou.runtime.interpreter.user_code import run_user_code
 from kourou.tracebacks import format_failure
 
 RUN = "kourou_run"
@@ -161,7 +162,7 @@ def _objective(job: TuningJob, trial: Any, folder: Path) -> float:
     for rung, (budget, done) in enumerate(_budget_slices(fits.budget, job.fit_fraction)):
         for fit, agent in enumerate(agents):
             with isolated_globals(seeder_for(fits.seed, purpose="fit", fit=fit, call=rung), fits.threads):
-                agent.fit(budget, **fits.fit_kwargs)
+                run_user_code(agent.fit, budget, **fits.fit_kwargs)
         score = _score(job, agents, rung)
         if job.fit_fraction < 1:
             trial.report(score, done)
@@ -188,7 +189,7 @@ def _score(job: TuningJob, agents: Sequence[Any], rung: int) -> float:
         for agent in agents:
             if getattr(agent, "eval_env", None) is not None:
                 safe_reseed(agent.eval_env, seeder)
-            scores.append(float(agent.eval(**accepted(agent.eval, job.eval_kwargs))))
+            scores.append(score_of(agent, accepted(agent.eval, job.eval_kwargs)))
         return sum(scores) / len(scores)
 
 

@@ -42,9 +42,8 @@ def untaken(function: object, args: Sequence[object], kwargs: Mapping[str, objec
     """In words, if it is so: this cannot be called with these arguments. One that does not say what it takes, can."""
     if not callable(function) or hasattr(function, "__signature__"):  # what is written there, nothing has to keep
         return ()
-    if inspect.isabstract(function) and function.__new__ is object.__new__:
-        lacks = ", ".join(sorted(vars(function)["__abstractmethods__"]))
-        return (f"{name_of(function)} is an abstract class, without {lacks}: give a subclass that has all of it",)
+    if is_abstract := abstract(function):
+        return is_abstract
     try:
         signature = inspect.signature(function, follow_wrapped=False)  # a decorator may add arguments
     except (TypeError, ValueError):  # it is written in C
@@ -54,6 +53,14 @@ def untaken(function: object, args: Sequence[object], kwargs: Mapping[str, objec
     except TypeError as error:
         return (f"{name_of(function)} is called with other arguments than it takes: {error}",)
     return ()
+
+
+def abstract(made: object) -> tuple[str, ...]:
+    """In words, if it is so: this is a class of which Python makes no objects."""
+    if not inspect.isabstract(made) or made.__new__ is not object.__new__:
+        return ()
+    lacks = ", ".join(sorted(vars(made)["__abstractmethods__"]))
+    return (f"{name_of(made)} is an abstract class, without {lacks}: give a subclass that has all of it",)
 
 
 def name_of(value: object) -> str:
