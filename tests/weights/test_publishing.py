@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 
 from kourou import courier, shared_files
-from kourou.errors import CallCancelled, SerializationError, VersionError, VersionNotFound, WeightsOutdated
+from kourou.errors import (
+    CallCancelled,
+    SerializationError,
+    VersionError,
+    VersionNotFound,
+    WeightsError,
+    WeightsOutdated,
+)
 from kourou.weights import Client, Server
 from kourou.weights.board import Page
 from kourou.weights.writing import BoardWriter
@@ -68,6 +75,28 @@ def test_a_version_is_above_those_before(client: Client) -> None:
         with pytest.raises(VersionError, match=r"not above 5, which a publisher \(pid .*\) published"):
             client.publisher().publish("b", version=version)
     assert client.subscriber().require(timeout_s=WAIT_S).weights == "a"
+
+
+@pytest.mark.parametrize("version", [1.5, float("nan"), "3", [1], 1 << 63, np.float32(2)])
+def test_a_version_that_is_no_whole_number_is_refused_and_the_next_one_is_not(client: Client, version: Any) -> None:
+    publisher = client.publisher()
+    with pytest.raises(VersionError, match=r"a version is a whole number below 2\*\*63, .*; not "):
+        publisher.publish("a", version=version)
+    assert publisher.publish("b", version=np.int32(4))  # as steps of arrays are
+    assert publisher.last_version() == 4
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"max_lag": value} for value in (-1, 0.5, "3", float("inf"), 1 << 63)]
+    + [{"max_age_s": value} for value in (-1, "3", [1], float("nan"), float("inf"), 1e300)],
+)
+def test_bounds_that_are_no_numbers_are_refused_before_anything_is_read(client: Client, bounds: dict[str, Any]) -> None:
+    (name,) = bounds
+    with pytest.raises(WeightsError, match=f"{name} is a .*, >= 0, or None for any.*; not "):
+        client.subscriber(**bounds)
+    with pytest.raises(WeightsError, match=name):
+        client.subscriber().require(**bounds)
 
 
 def test_what_cannot_be_pickled_is_named(client: Client) -> None:

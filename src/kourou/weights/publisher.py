@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import platform
 import threading
 from typing import Any
 
 from kourou.cpython import imported
-from kourou.errors import NodeRestarted, WeightsError
+from kourou.errors import NodeRestarted, VersionError, WeightsError
 from kourou.nested import map_leaves
 from kourou.shown import shown
 from kourou.weights.attaching import Way
@@ -57,11 +59,12 @@ class Publisher:
             Whether readers can have it; False if it was skipped.
 
         Raises:
-            VersionError: the version is not above the last.
+            VersionError: the version is not above the last, or no whole number of 63 bits.
             WeightsError: there is nothing to be cast.
             SerializationError: a part of the weights cannot be pickled; names it.
             NodeExited: the weights' node has ended for good.
         """
+        version = None if version is None else _whole(version)
         if cast is not None:
             weights = cast_floats(weights, cast)
         offer = None if self._transport is None else self._transport.offer(weights)
@@ -90,6 +93,19 @@ class Publisher:
         """
         page = self._way.reader().page
         return page.offered_version if page.offered else None
+
+
+def _whole(version: object) -> int:
+    """A version as the board holds it; one-element arrays of integers, such as a step that JAX counts, are among them.
+
+    Raises:
+        VersionError: it is none.
+    """
+    with contextlib.suppress(TypeError):
+        number = operator.index(version)  # type: ignore[arg-type]  # which is what is found out
+        if abs(number) < 1 << 63:
+            return number
+    raise VersionError(f"a version is a whole number below 2**63, such as the learner's step; not {shown(version)}")
 
 
 _TYPES = ("bfloat16", "float16")

@@ -9,10 +9,12 @@ import time
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import Future
+from numbers import Integral, Real
 from typing import Any
 
-from kourou.errors import CallCancelled, VersionNotFound, WeightsOutdated
+from kourou.errors import CallCancelled, VersionNotFound, WeightsError, WeightsOutdated
 from kourou.shared_files import SharedFile
+from kourou.shown import shown
 from kourou.waits import Blocked, waits_in
 from kourou.weights.attaching import Way
 from kourou.weights.readers import Who
@@ -23,6 +25,7 @@ from kourou.weights.view import Mark, View
 _log = logging.getLogger("kourou.weights")
 
 _LOOKS_EVERY_S = 0.5  # whether the server is still the one that publishers write to
+_MOST_S = 1e9  # of a bound, which readers share as whole nanoseconds
 _SLICE_S = 0.1  # of a wait, after which it looks
 
 
@@ -45,6 +48,9 @@ class Subscriber:
         max_lag: newer versions that there may be, at most, those included that were skipped; None for any number.
         max_age_s: seconds since the version was published, at most; None for any time.
         transport: brings weights that were published with one.
+
+    Raises:
+        WeightsError: a bound is no number, or a negative one.
     """
 
     def __init__(
@@ -57,9 +63,8 @@ class Subscriber:
     ) -> None:
         self._way = way
         self._transport = transport
-        self._max_lag = max_lag
-        self._max_age_s = max_age_s
-        self._who = Who(way.caller or "", max_lag, max_age_s)
+        self._max_lag, self._max_age_s = _bounds(max_lag, max_age_s)
+        self._who = Who(way.caller or "", self._max_lag, self._max_age_s)
         self._reader: Reader | None = None
         self._answer: Future[SharedFile] | None = None  # where the board of a new server is
         self._look_at = -math.inf
@@ -129,9 +134,12 @@ class Subscriber:
 
         Raises:
             WeightsOutdated: there is none in time; says whose weights are old, and since when.
+            WeightsError: a bound is no number, or a negative one.
             CallCancelled: it would have to wait, and the program stops.
             NodeExited: the weights' node has ended for good.
         """
+        if max_lag is not None or max_age_s is not None:
+            max_lag, max_age_s = _bounds(max_lag, max_age_s)
         max_lag = self._max_lag if max_lag is None else max_lag
         max_age_s = self._max_age_s if max_age_s is None else max_age_s
         since = time.monotonic()
@@ -293,3 +301,16 @@ class Subscriber:
 
 def _mark(reader: Reader, found: Found) -> Mark:
     return Mark(found.version, reader.earlier + found.number, found.published_ns)
+
+
+def _bounds(max_lag: int | None, max_age_s: float | None) -> tuple[int | None, float | None]:
+    """How old weights may be, as the numbers that readers share.
+
+    Raises:
+        WeightsError: they are none.
+    """
+    if max_lag is not None and (not isinstance(max_lag, Integral) or not 0 <= max_lag < 1 << 63):
+        raise WeightsError(f"max_lag is a whole number of versions, >= 0, or None for any; not {shown(max_lag)}")
+    if max_age_s is not None and (not isinstance(max_age_s, Real) or not 0 <= max_age_s < _MOST_S):
+        raise WeightsError(f"max_age_s is a number of seconds, >= 0, or None for any age; not {shown(max_age_s)}")
+    return max_lag, max_age_s
