@@ -162,6 +162,14 @@ def no_leaks(runs_dir: Path) -> Iterator[Snapshot]:
     assert not left, "left behind by this test:\n" + "\n".join(left)
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """For a test that reads all sources: the collector would look through what they become again and again."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Starts processes that run a piece of code with kourou's lanes, replay, weights and NumPy, quickly."""

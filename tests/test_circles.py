@@ -6,6 +6,8 @@ import ast
 import graphlib
 from pathlib import Path
 
+import pytest
+
 import kourou
 
 PACKAGE = Path(kourou.__file__).parent
@@ -15,6 +17,7 @@ def module_name(path: Path) -> str:
     return ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_no_modules_are_in_a_circle() -> None:
     # Given all modules; what a package re-exports stands for the modules that it names
     modules = {module_name(path): path for path in PACKAGE.rglob("*.py")}

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import lock_order
 from lock_order import GATES, SOURCE
 
@@ -48,6 +50,7 @@ def started() -> Iterator[tuple[str, str]]:
                 yield re.sub(r"\{.*?\}", "…", said[said.find("'") + 1 : -1]) if "'" in said else "…", file
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_every_thread_is_on_the_page() -> None:
     listed = {(name.strip("`"), file.strip("`")) for name, file, *_ in rows("Threads")}
     found = {pair for pair in started() if pair[1] not in {"cpython.py", "courier/core/background.py"}}
@@ -65,6 +68,7 @@ def test_threads_are_started_where_a_limit_of_the_system_becomes_an_error_of_its
     assert raw == [], "kourou.threads.start does so"
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_every_lock_is_on_the_page_with_its_kind() -> None:
     listed = {(name.strip("`"), kind) for name, kind, *_ in rows("Locks")}
     found = {(name, "gate" if name in GATES else kind) for name, kind in lock_order.locks().values()}
@@ -77,6 +81,7 @@ def drawn() -> set[tuple[str, str]]:
     return {(names[held], names[taken]) for held, taken in re.findall(r"^ +(\w+) --> (\w+)$", PAGE, re.MULTILINE)}
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_the_drawn_order_has_no_circle_and_draws_what_there_is() -> None:
     pairs = drawn()
     assert pairs

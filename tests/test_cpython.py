@@ -584,6 +584,7 @@ def _reaches_in(file: Path) -> Iterator[str]:
                 yield f"{file.relative_to(SOURCE)}:{node.lineno}: {ast.unparse(node)}"
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_no_other_module_reaches_into_the_standard_library() -> None:
     found = [
         line

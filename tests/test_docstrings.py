@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import kourou
 
 PACKAGE = Path(kourou.__file__).parent
@@ -20,6 +22,7 @@ def parsed_classes() -> Iterator[tuple[Path, ast.ClassDef]]:
                     yield path, node
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_public_methods_are_described() -> None:
     listed = list(parsed_classes())
     ours: dict[str, list[ast.ClassDef]] = {}

@@ -113,6 +113,7 @@ NOT_OUR_NAMES = {
 """Time-outs of another name, and why."""
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_time_outs_are_named_by_their_unit() -> None:
     modules = [path.read_text(encoding="utf-8") for path in Path(kourou.__file__).parent.rglob("*.py")]
     named = {name for module in modules if "timeout" in module for name in arguments(ast.parse(module), ())}
