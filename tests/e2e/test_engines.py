@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -49,6 +51,33 @@ def test_a_refusal_and_reasons_to_wait_are_told_in_the_engines_words(caplog: pyt
         lp.launch(program_of(1), engine)
     assert caplog.text.count("waiting for Resources") == 1
     assert caplog.text.count("waiting for Priority") == 1
+
+
+def test_a_lost_host_whose_agent_cannot_be_started_again_is_called_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a system that has no process to spare when a host was lost
+    started: list[LocalEngine] = []
+    start_agents = LocalEngine.start_agents
+
+    def start_or_refuse(engine: LocalEngine, *arguments: Any) -> None:
+        started.append(engine)
+        if len(started) == 2:
+            raise OSError(errno.EAGAIN, "no process to spare")
+        start_agents(engine, *arguments)
+
+    monkeypatch.setattr(LocalEngine, "start_agents", start_or_refuse)
+    program = lp.Program("engines")
+    with program.group("worker", on_failure=lp.Restart(max_times=3)):
+        program.add_node(lp.PyNode(lp.wait_for_stop))
+    with lp.launch(program, LocalHosts(lost_after_s=2)) as run:
+        until(lambda: run.nodes["worker/0"].state is lp.NodeState.READY, WAIT_S)
+        started[0].agents[0].kill()
+        # When, then
+        until(lambda: run.nodes["worker/0"].attempt == 3 or run.ended, WAIT_S)
+        until(lambda: run.nodes["worker/0"].state is lp.NodeState.READY or run.ended, WAIT_S)
+        assert (
+            "could not start: host 0: [Errno 11] no process to spare"
+            in (run.folder / "logs" / "worker" / "0.log").read_text()
+        )
 
 
 def waiting_agents(folder: Path, allocation: Allocation) -> list[psutil.Process]:

@@ -17,7 +17,7 @@ from kourou.runtime.launchers.ssh.connection import SshAgent, SshOptions, kill_s
 from kourou.runtime.launchers.ssh.transport import with_inventories
 from kourou.testing.engines import LocalHosts
 from leaks import DESCRIPTORS
-from optional import pytest
+from optional import psutil, pytest
 from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -66,6 +66,24 @@ def test_so_are_those_that_a_program_was_to_run_on(refuse: Callable[[str], None]
     refuse("kourou-host-127.0.0.2")
     with pytest.raises(RuntimeError, match="cannot start the thread kourou-"):
         lp.launch(program, "ssh", hosts=lp.Hosts(HERE))
+
+
+def test_a_node_of_a_lost_host_that_no_thread_is_left_to_call_again_could_not_start(
+    refuse: Callable[[str], None],
+) -> None:
+    # Given a host that is lost, while there are no more threads
+    program = lp.Program("refused")
+    with program.group("worker", on_failure=lp.Restart(max_times=1)):
+        program.add_node(lp.PyNode(lp.wait_for_stop))
+    told = "could not start: cannot start the thread kourou-host-"
+    with pytest.raises(lp.errors.ProgramFailed, match=told), lp.launch(program, "ssh", hosts=lp.Hosts(HERE[1:])) as run:
+        until(lambda: run.nodes["worker/0"].state is lp.NodeState.READY, WAIT_S)
+        node = psutil.Process(run.nodes["worker/0"].pid)
+        agent = next(one for one in node.parents() if "pipe_agent" in " ".join(one.cmdline()))
+        refuse("kourou-host-")
+        agent.kill()
+        # When, then
+        until(lambda: run.ended, WAIT_S)
 
 
 def test_hosts_are_closed_one_after_the_other_where_there_are_no_more_threads(refuse: Callable[[str], None]) -> None:

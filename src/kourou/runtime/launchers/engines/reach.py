@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from kourou import errors
+from kourou.limits import with_remedy
 from kourou.runtime.files.run_folder import ORDER_FILE
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.dial_order import DialOrder
@@ -97,8 +98,8 @@ class EngineReach(Reach):
         if host.name in self._reached:
             try:
                 self._allocation.start_again(place)
-            except errors.LaunchError as error:
-                told = str(error)
+            except (errors.LaunchError, OSError) as error:
+                told = with_remedy(error) if isinstance(error, OSError) else str(error)
                 self._server.thread.post(lambda: transport.lose(told))
         self._reached.add(host.name)
         return transport

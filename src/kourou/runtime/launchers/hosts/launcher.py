@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kourou import errors
 from kourou.runtime.host_agent.authority import Authority
 from kourou.runtime.host_agent.loop import LoopThread
 from kourou.runtime.launchers.base import Launcher, LauncherEvents
@@ -13,6 +14,7 @@ from kourou.runtime.launchers.hosts.pool import HostPool
 from kourou.runtime.launchers.hosts.transport import Reach
 from kourou.runtime.metrics.shipping import PICTURE, ROWS, receive
 from kourou.runtime.model.process import Blobs, unneeded_blobs
+from kourou.runtime.model.records import ProcessExit
 from kourou.runtime.plan.plan import LaunchPlan, NodePlan
 from kourou.runtime.plan.relocation import Relocation
 
@@ -78,10 +80,17 @@ class HostLauncher(HostPool, Launcher):
             self._blobs.pop(blob, None)
 
     def start(self, name: str, attempt: int) -> None:
-        with self._lock:
-            where, spec = self._sites.start(self._nodes[name])
-            host = self._usable_host(where)
-            self._note(host, name, attempt)
+        try:
+            with self._lock:
+                where, spec = self._sites.start(self._nodes[name])
+                host = self._usable_host(where)
+                self._note(host, name, attempt)
+        except errors.LaunchError as error:  # its host was lost, and there is no thread left to call it again
+            with self._lock:
+                self._sites.end(name)
+            self._events.on_line(name, f"kourou: {error}", "stderr")
+            self._events.on_exited(name, attempt, ProcessExit.not_started(str(error)))
+            return
         self._events.on_placed(name, attempt, host.shown)
         host.start(spec, attempt)
 
