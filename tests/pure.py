@@ -75,6 +75,7 @@ TESTS_OF_OTHER_FILES = (
     "spmd/test_hosts.py::test_a_scontrol_that_fails_is_quoted",
     "spmd/test_hosts.py::test_slurm_is_asked_for_its_hosts",
     "spmd/test_races.py::test_a_host_that_another_run_let_go_of_in_between_is_lost",
+    "spmd/test_races.py::test_a_run_that_is_submitted_while_its_launcher_is_closed_ends",
     "spmd/test_races.py::test_a_run_that_is_cancelled_while_it_connects_once_more_is_tried_no_more",
     "spmd/test_races.py::test_an_agent_whose_word_cannot_be_used_is_lost",
     "spmd/test_races.py::test_ctrl_c_while_ranks_run_is_what_run_raises",

@@ -29,6 +29,7 @@ from kourou.spmd.hosts.service import HostService
 from kourou.spmd.launch.host_pool import HostPool
 from kourou.spmd.launch.job import Cancelled, Job, JobSpec
 from kourou.spmd.launch.output import Output
+from kourou.spmd.launch.results import LaunchFuture
 from kourou.spmd.worker import parcel
 from kourou.spmd.worker.main import Returned
 from optional import pytest
@@ -117,6 +118,30 @@ def test_a_launcher_that_nobody_refers_to_lives_until_its_run_has_ended(monkeypa
     gate.opened.set()
     assert isinstance(future.exception(WAIT_S), LookupError)
     until(lambda: there() is None, WAIT_S)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_run_that_is_submitted_while_its_launcher_is_closed_ends(tmp_path: Path) -> None:
+    # Given a run that comes when those before it are being cancelled
+    launcher = Launcher(["localhost"], workers_per_host=1, backend=None).set_logging_handlers(None)
+    submissions: set[Any] = launcher._pool._submissions
+    submitted: list[LaunchFuture[None]] = []
+
+    class Earlier:
+        thread = threading.Thread(target=print)
+
+        def cancel(self) -> None:
+            submissions.remove(self)
+            submitted.append(launcher.submit(functions.announce_and_wait, tmp_path))
+            until((tmp_path / "0.pid").exists, WAIT_S)
+
+    Earlier.thread.start()
+    submissions.add(Earlier())
+    # When
+    launcher.close()
+    # Then
+    with pytest.raises(CancelledError):
+        submitted[0].result(10.0)
 
 
 @pytest.fixture

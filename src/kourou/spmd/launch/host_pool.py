@@ -72,6 +72,7 @@ class HostPool:
             with self._lock:  # whoever closes the pool joins it, and the thread takes itself out
                 threads.start(submission.thread)
                 self._submissions.add(submission)
+                exit_signals.await_at_exit(self)  # a close meanwhile may have found nothing
         except RuntimeError:  # there is no thread to be had
             os.close(written)
             raise
@@ -90,9 +91,9 @@ class HostPool:
         with self._lock:
             self._submissions.discard(submission)
 
-    def _others_run(self) -> bool:
-        """Whether runs are under way beside the one, if any, that this thread is in."""
-        return any(submission.thread is not threading.current_thread() for submission in self._submissions)
+    def _others(self) -> list[_Submission]:
+        """Those under way beside the one, if any, that this thread is in."""
+        return [each for each in list(self._submissions) if each.thread is not threading.current_thread()]
 
     @property
     def ended(self) -> bool:
@@ -118,22 +119,32 @@ class HostPool:
     def close(self) -> None:
         """End what runs, then the helpers. A later run starts new ones."""
         self._reset_after_fork()
-        exit_signals.await_no_more(self)
-        with self._lock:
-            submissions = list(self._submissions)
-        for submission in submissions:
+        for submission in self._others():  # or what they still connect to would be waited for
             submission.cancel()
-            if submission.thread is not threading.current_thread():
-                submission.thread.join()
-        with self._connecting, self._lock:
-            local, self._local = self._local, None
-            remote, self._remote = list(self._remote.values()), {}
-            allocation, self._allocation = self._allocation, None
-        if local is not None:
-            local.close()
-        close_all(remote)
-        if allocation is not None:
-            allocation.release()
+        with self._connecting, self._lock:  # together: a run that begins after this has helpers of its own
+            running, kept = self._others(), self._take_helpers()
+        for submission in running:
+            submission.cancel()
+        for submission in running:
+            submission.thread.join()
+        kept.close()
+        with self._lock:
+            if not self._others():
+                kept = self._take_helpers()  # of a run that had just begun when it was cancelled
+            if self.ended:
+                exit_signals.await_no_more(self)
+        kept.close()
+
+    def _take_helpers(self) -> contextlib.ExitStack:
+        """All there are, for the caller to close. With the lock held."""
+        kept = contextlib.ExitStack()
+        if self._allocation is not None:
+            kept.callback(self._allocation.release)
+        kept.callback(close_all, list(self._remote.values()))
+        if self._local is not None:
+            kept.callback(self._local.close)
+        self._local, self._remote, self._allocation = None, {}, None
+        return kept
 
     def close_when_dropped(self) -> None:
         """As :meth:`close`, for the garbage collector.
@@ -161,7 +172,7 @@ class HostPool:
             have = self._allocation
             if have is not None and (have.engine, have.shape) == (engine, shape):
                 return have
-            if have is not None and self._others_run():
+            if have is not None and self._others():
                 raise errors.LaunchError("a run is under way on other hosts of an engine: await it first")
             gone = [self._remote.pop(key) for key in list(self._remote) if key[1] is have]
             made = self._allocation = Allocation(engine, shape, timeout_s)
@@ -201,7 +212,7 @@ class HostPool:
         except BaseException:  # Ctrl-C, too
             with self._lock:
                 here = [key for key in keys if key in self._remote]
-                idle = not self._others_run()
+                idle = not self._others()
                 gone += [self._remote.pop(key) for key in here if idle or self._remote[key].lost]
             if idle and not isinstance(options, SshOptions):  # the next run gets hosts anew
                 close_all(gone)
