@@ -413,6 +413,20 @@ def test_a_late_answer_is_not_taken_for_that_to_the_next_question() -> None:
     assert host.open_rendezvous("second", "127.0.0.1", 2).port == 22
 
 
+def test_a_host_that_is_closed_while_it_is_asked_is_asked_no_more() -> None:
+    # Given one that has all the time in the world
+    host, agent = remote()
+    host._timeout_s = WAIT_S
+
+    # When another thread closes it
+    def close() -> None:
+        agent.lost = True
+
+    # Then
+    with pytest.raises(errors.AgentFailedError, match="there: the connection to its agent broke"):
+        host.await_ready(close)
+
+
 def test_a_host_that_was_lost_before_its_first_worker_is_started_is_told_of() -> None:
     # Given a host that is lost before it knows of a run
     host, agent = remote()

@@ -175,6 +175,8 @@ class RemoteHost:
                 try:
                     found = next_of(self._answers, min(_LOOK_S, max(0.0, until - time.monotonic())))
                 except queue.Empty:
+                    if self.lost:  # it was closed meanwhile, and nobody is told of that
+                        raise self._failure(_BROKE) from None
                     if time.monotonic() < until:
                         continue
                     raise self._failure(f"its agent did not answer within {self._timeout_s:g} s") from None
