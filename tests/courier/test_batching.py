@@ -301,6 +301,11 @@ def test_a_coroutine_function_is_refused():
         batched_handler(4)(act)
 
 
+def test_a_decorator_without_its_size_is_explained():
+    with pytest.raises(TypeError, match=r"write @batched_handler\(batch_size=…\), over "):
+        batched_handler(len)  # type: ignore[arg-type]  # the mistake
+
+
 def test_no_more_batches_run_at_a_time_than_allowed(wrap):
     running = []
     most = []

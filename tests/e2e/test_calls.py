@@ -72,6 +72,8 @@ def test_a_call_to_a_node_that_ended_fails_at_once_and_says_how_it_ended(launch_
     server = program.add_node(lp.CourierNode(Server), label="server")
     program.add_node(lp.PyNode(lp.wait_for_stop), label="worker")
     run = running(program, launch_type)
+    with pytest.raises(lp.errors.GraphError, match=r"wait takes labels of nodes, got 5; seconds are wait\(timeout_s="):
+        run.wait(5)
     run.wait(["ended"], timeout_s=WAIT_S)
     assert server.dereference().ping() == "pong"
     # When it is called, then that fails at once.

@@ -167,7 +167,7 @@ def test_the_context_of_a_child_has_the_label_and_index_of_its_colocation() -> N
 
 
 @each_kind
-@pytest.mark.parametrize("nodes", [[], [print], [lp.MultiThreadingColocation]])
+@pytest.mark.parametrize("nodes", [[], [print], [lp.MultiThreadingColocation], None, lp.PyNode(finish)])
 def test_a_colocation_of_no_nodes_is_an_error(kind: Any, nodes: Iterable[Any]) -> None:
     with pytest.raises(GraphError, match="Colocation"):
         kind(nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from typing import Any, cast
 
 import kourou as lp
 from kourou.errors import GraphError, ProgramFailed
@@ -132,6 +132,11 @@ def test_threads_cannot_be_ranks() -> None:
     program.add_node(lp.TorchNode(train, 2, 3.0, backend="gloo"), label="train")
     with pytest.raises(ProgramFailed, match="launch with local_mp"):
         lp.launch(program, "local_mt", stop_timeline=FAST_STOP).wait(timeout_s=WITHIN_S)
+
+
+def test_what_is_neither_a_function_nor_a_class_is_refused_with_the_nodes_name() -> None:
+    with pytest.raises(TypeError, match="TorchNode takes a function or a class first, not what it returns; got 5"):
+        lp.TorchNode(cast("Any", 5), 1)
 
 
 @pytest.mark.parametrize("number", [0, -1, True, "2"])

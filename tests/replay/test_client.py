@@ -7,7 +7,7 @@ import gc
 import pickle
 import threading
 import types
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -226,6 +226,7 @@ def test_many_blocked_inserts_hold_nobody_up(serve: Serve, connect: Connect) -> 
         (lambda client: client.insert(STEP, {"nope": 1.0}), TableNotFound, "'nope'"),
         (lambda client: client.sample_batch("nope", 1), TableNotFound, "there are 's'"),
         (lambda client: client.insert({"a": np.zeros(2)}, {}), ValueError, "at least one table"),
+        (lambda client: client.insert({"a": np.zeros(2)}, 1.0), TypeError, "given by table, .*; got 1.0"),
         (lambda client: client.insert({"a": np.zeros(3, np.float32)}, {"s": -1.0}), ValueError, "no priority"),
         (lambda client: client.insert({"a": np.zeros(3, np.float32)}, {"s": float("nan")}), ValueError, "no priority"),
         (lambda client: client.insert({"a": np.zeros(2, np.float32)}, {"s": 1.0}), SignatureError, "shape"),
@@ -242,7 +243,7 @@ def test_many_blocked_inserts_hold_nobody_up(serve: Serve, connect: Connect) -> 
         (lambda client: client.trajectory_writer(0), ValueError, "at least 1"),
         (lambda client: client.sampler("s", 0), ValueError, "batch_size"),
     ],
-    ids=range(18),
+    ids=range(19),
 )
 def test_mistakes_fail_here_and_harm_nobody(
     serve: Serve, connect: Connect, act: Any, error: type[Exception], message: str
@@ -294,6 +295,9 @@ def test_a_dead_port_is_named() -> None:
 def test_servers_without_meaning_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one table"):
         Server([])
+    for wrong in (uniform(), ["t"], None):
+        with pytest.raises(TypeError, match=r"takes a list of replay.Table, got "):
+            Server(cast("Any", wrong))
     with pytest.raises(ValueError, match="same name"):
         Server([uniform(), uniform()])
 

@@ -36,6 +36,8 @@ _BACKOFF_S = 0.1  # as in lp.Restart
 class _Colocation(Node):
     def __init__(self, nodes: Iterable[Node]) -> None:
         kind = type(self).__name__
+        if not isinstance(nodes, Iterable):
+            raise errors.GraphError(f"{kind} takes a list of nodes, got {shown(nodes)}")
         self._nodes = tuple(nodes)
         if not self._nodes:
             raise errors.GraphError(f"{kind}([]) has nothing to run: give it the nodes that it shall hold")

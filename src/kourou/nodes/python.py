@@ -26,7 +26,7 @@ class PyNode(Node):
     """
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        _check_callable(type(self).__name__, function)
+        check_callable(type(self).__name__, function)
         self._function = function
         self._args = args
         self._kwargs = kwargs
@@ -60,7 +60,7 @@ class Constructed(Node):
     """A node around an object: constructs it in the node, then runs or serves it. The base of the class nodes."""
 
     def __init__(self, constructor: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        _check_callable(type(self).__name__, constructor)
+        check_callable(type(self).__name__, constructor)
         self._constructor = constructor
         self._args = args
         self._kwargs = kwargs
@@ -140,6 +140,11 @@ class PyClassNode(Constructed):
             run_user_code(run)
 
 
-def _check_callable(kind: str, value: object) -> None:
+def check_callable(kind: str, value: object) -> None:
+    """Refuse what a node cannot call.
+
+    Raises:
+        TypeError: it is no function and no class.
+    """
     if not callable(value):
         raise TypeError(f"{kind} takes a function or a class first, not what it returns; got {shown(value)}")

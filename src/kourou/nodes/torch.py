@@ -25,7 +25,7 @@ from kourou.nodes.process_group import (
     serve_store,
     torch_is_there,
 )
-from kourou.nodes.python import PyNode
+from kourou.nodes.python import PyNode, check_callable
 from kourou.nodes.ranks import LOOPBACK_INTERFACE, Rendezvous, place_variables
 from kourou.runtime.context.context import NodeContext
 from kourou.runtime.graph.handles import Handle
@@ -69,6 +69,7 @@ class TorchNode(MultiProcessingColocation, Generic[T]):
 
     Raises:
         GraphError: the number of workers is none.
+        TypeError: neither a function nor a class was given.
         MissingExtra: torch is not installed.
     """
 
@@ -86,6 +87,7 @@ class TorchNode(MultiProcessingColocation, Generic[T]):
             raise errors.GraphError(f"TorchNode: num_workers is a number of at least 1, got {shown(num_workers)}")
         if not torch_is_there():
             raise errors.MissingExtra("torch", "torch")
+        check_callable(type(self).__name__, function_or_class)
         self._serves = inspect.isclass(function_or_class)
         self._ranks: tuple[_FunctionRank | _ObjectRank, ...] = tuple(
             _ObjectRank(function_or_class, *args, courier_kwargs=courier_kwargs, **kwargs)

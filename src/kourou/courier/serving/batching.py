@@ -26,6 +26,7 @@ from kourou.courier.serving.call_info import call_scope
 from kourou.courier.serving.reports import BatchReport
 from kourou.courier.serving.stacking import split, stack
 from kourou.errors import CallCancelled, ServerOverloaded
+from kourou.shown import shown
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -66,6 +67,8 @@ def batched_handler(
         pad_batch: fill a batch that is not full with copies of its first call, so that the function always sees the
             same shapes (for compiled models).
     """
+    if callable(batch_size):
+        raise TypeError(f"batched_handler takes a size: write @batched_handler(batch_size=…), over {shown(batch_size)}")
     seconds = timeout_s.total_seconds() if isinstance(timeout_s, datetime.timedelta) else float(timeout_s)
     if batch_size < 1 or max_parallelism < 1 or not seconds >= 0:
         raise ValueError(

@@ -25,6 +25,7 @@ from kourou.replay.writers.batch import BatchWriter
 from kourou.replay.writers.rules import ItemRule
 from kourou.replay.writers.structured import StructuredWriter
 from kourou.replay.writers.trajectory import TrajectoryWriter
+from kourou.shown import shown
 from kourou.waits import Blocked, waits_in
 
 T = TypeVar("T")
@@ -127,13 +128,13 @@ class Client(ClosedAtExit):
             the item's key in each table.
 
         Raises:
-            TableNotFound, SignatureError, ValueError: nothing was inserted.
+            TableNotFound, SignatureError, ValueError, TypeError: nothing was inserted.
             DeadlineExceeded: a limiter did not let it in in time.
         """
         structure, leaves = flatten(data)
         named = zip(structure.paths, leaves, strict=True)
         batch = structure.unflatten([as_array(leaf, "the data's", path)[None] for path, leaf in named])
-        each = {table: [priority] for table, priority in priorities.items()}
+        each = {table: [priority] for table, priority in of_tables(priorities).items()}
         keys = self._insert(batch, each, timeout_s, policy_version)
         return {table: int(found[0]) for table, found in keys.items()}
 
@@ -169,9 +170,6 @@ class Client(ClosedAtExit):
     def _insert(
         self, data: Any, priorities: Mapping[str, Any], timeout_s: float | None, policy_version: int
     ) -> dict[str, Keys]:
-        if not priorities:
-            raise ValueError("priorities name at least one table")
-
         def act(remote: Remote) -> dict[str, Keys]:
             with self._lock:
                 if self._inserter is None or self._inserter.remote is not remote:
@@ -384,6 +382,20 @@ class Client(ClosedAtExit):
             except WriterExpired:
                 remote = self._renewed(remote)
         raise ServerUnavailable(f"{self.server_address} has ended {RENEWALS} sessions during this call; see its log")
+
+
+def of_tables(priorities: Mapping[str, float]) -> Mapping[str, float]:
+    """Priorities by table, if that is what they are.
+
+    Raises:
+        TypeError: they are something else.
+        ValueError: there are none.
+    """
+    if not isinstance(priorities, Mapping):
+        raise TypeError(f"priorities are given by table, such as {{'replay': 1.0}}; got {shown(priorities)}")
+    if not priorities:
+        raise ValueError("priorities name at least one table")
+    return priorities
 
 
 def _keys(keys: Any) -> Array:

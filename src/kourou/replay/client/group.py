@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from kourou.arguments import also_named
 from kourou.closing import ClosedAtExit
 from kourou.errors import TableNotFound
-from kourou.replay.client.client import Client
+from kourou.replay.client.client import Client, of_tables
 from kourou.replay.table.info import TableInfo
 from kourou.replay.writers.group import GroupBatchWriter, GroupStructuredWriter, GroupWriter
 from kourou.replay.writers.rules import ItemRule
@@ -94,10 +94,8 @@ class GroupClient(ClosedAtExit):
         self, data: Any, priorities: Mapping[str, float], timeout_s: float | None = None, *, policy_version: int = -1
     ) -> dict[str, int]:
         """See :meth:`Client.insert`; servers one after the other, so those before one that fails have their items."""
-        if not priorities:
-            raise ValueError("priorities name at least one table")
         shares: dict[Client, dict[str, float]] = {}
-        for table, priority in priorities.items():
+        for table, priority in of_tables(priorities).items():
             shares.setdefault(self.client_of(table), {})[table] = priority
         keys: dict[str, int] = {}
         for client, share in shares.items():

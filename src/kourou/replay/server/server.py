@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from kourou.replay.server.snapshot import restore
 from kourou.replay.table.info import TableInfo
 from kourou.replay.table.lock import TableLock
 from kourou.replay.table.table import Table
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from kourou.replay.client.client import Client
@@ -63,6 +64,7 @@ class Server:
 
     Raises:
         ValueError: no tables, or two of one name.
+        TypeError: what was given are no tables.
         CheckpointError: the latest checkpoint cannot be read, or does not fit the tables.
     """
 
@@ -78,6 +80,8 @@ class Server:
         spill_dir: str | os.PathLike[str] | None = None,
         fresh: bool = False,
     ) -> None:
+        if not isinstance(tables, Iterable) or not all(isinstance(table, Table) for table in tables):
+            raise TypeError(f"a replay server takes a list of replay.Table, got {shown(tables)}")
         names = [table.name for table in tables]
         if not names:
             raise ValueError("a replay server has at least one table")

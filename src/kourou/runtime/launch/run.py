@@ -27,6 +27,7 @@ from kourou.runtime.plan.plan import LaunchPlan
 from kourou.runtime.stopping import exit_signals
 from kourou.runtime.stopping.timeline import interrupted_by
 from kourou.runtime.waiting.countdown import Countdown
+from kourou.shown import shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -294,6 +295,8 @@ class Run:
         names = {node.name for node in self.plan.nodes if node.parent is None}  # a colocation ends with its children
         if labels is None:
             return names
+        if not isinstance(labels, Collection):
+            raise errors.GraphError(f"wait takes labels of nodes, got {shown(labels)}; seconds are wait(timeout_s=…)")
         wanted = {labels} if isinstance(labels, str) else set(labels)
         known = {name.rpartition("/")[0] for name in names}
         if unknown := wanted - known:
