@@ -1,8 +1,8 @@
 """The supervisor: starts the processes of one host, reads what they print, and knows how each of them ended.
 
-It runs one thread, which owns the zygotes, the pipes and the table of processes; other threads hand it commands. That
-thread waits for nothing but the next event, so that a signal is passed on whatever else is going on. The same class
-serves a launcher and an agent on another host. There is no second way to start a process.
+It runs one thread, which owns the zygotes, the pipes and the table of processes; other threads hand it commands. It
+waits for nothing but the next event, so that signals are passed on at any time. The same class serves a launcher and an
+agent on another host; there is no second way to start a process.
 """
 
 from __future__ import annotations
