@@ -371,9 +371,8 @@ class Supervisor(ClosedAtExit):
         request = request_id(name, attempt)
         if (start := zygote.waiting.pop(request, None)) is not None:
             start.cancel()
-            self.events.on_exited(
-                name, attempt, ProcessExit(code=0 if alone else None, signal=None if alone else number)
-            )
+            ending = ProcessExit(code=0 if alone else None, signal=None if alone else number)
+            self.events.on_exited(name, attempt, ending)
         elif request in self._processes:
             zygote.channel.send({"op": "signal", "id": request, "number": number, "alone": alone})
             self._await_room(zygote)
