@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kourou import courier
@@ -29,7 +30,7 @@ from kourou.errors import (
     ServerUnavailable,
     UnknownMethod,
 )
-from polling import until
+from polling import WAIT_S, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 LANES = ["inproc", "local", "grpc"]
@@ -281,10 +282,33 @@ def test_attributes(server):
     courier.close(client)
 
 
-@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), datetime.timedelta(seconds=-1)], ids=str)
+@pytest.mark.parametrize(
+    "timeout", [-1, float("nan"), float("inf"), datetime.timedelta(seconds=-1), "3", [1], 1e300, 10**400], ids=range(8)
+)
 def test_odd_timeouts(timeout):
     with pytest.raises(ValueError, match="time-out"):
         Client("h:1", timeout_s=timeout)
+
+
+@pytest.mark.parametrize("lane", ["grpc", "local"])
+def test_a_time_out_may_be_one_of_years(lane):
+    # given a call that takes longer than its caller looks for the answer without a wait of the system
+    server = Server(token="t")
+    server.bind("work", lambda: time.sleep(0.1))
+    server.start()
+    client = Client(server.address, token="t", lane=lane, timeout_s=1e9)
+    # then
+    assert client.work() is None
+    courier.close(client)
+    server.stop()
+
+
+def test_a_time_out_may_be_a_number_of_numpys(server):
+    client = Client(server.address, token="t", timeout_s=np.float32(WAIT_S))
+    assert courier.list_methods(client, timeout_s=np.float32(WAIT_S))
+    with pytest.raises(UnknownMethod):
+        client.nothing()
+    courier.close(client)
 
 
 @pytest.mark.parametrize("address", ["", "host", "host:", ":1", "host:x", "host:99999999", "host:\u0661"])

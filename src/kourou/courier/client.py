@@ -6,9 +6,11 @@ import contextlib
 import datetime
 import functools
 import inspect
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 from kourou.arguments import also_named, warn_ignored
@@ -330,7 +332,9 @@ def _document(stub: Callable[..., Any], interface: type) -> None:
 
 def _seconds(timeout_s: Timeout) -> float | None:
     """A time-out in seconds; None when there is none."""
+    if timeout_s is None:
+        return None
     seconds = timeout_s.total_seconds() if isinstance(timeout_s, datetime.timedelta) else timeout_s
-    if seconds is not None and not 0 <= seconds < float("inf"):
-        raise ValueError(f"a time-out is a number of seconds, not negative; not {shown(timeout_s)}")
-    return seconds or None
+    if not isinstance(seconds, Real) or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise ValueError(f"a time-out is a number of seconds, not negative, or None for none; not {shown(timeout_s)}")
+    return float(seconds) or None  # of NumPy's numbers, which no lock takes

@@ -15,6 +15,8 @@ from kourou.courier.calling.reply import Reply, waits_for_itself
 from kourou.courier.calling.transport import Owner, Transport
 from kourou.errors import ProtocolError
 
+_MOST_S = 1e6  # of one wait: the system counts its milliseconds in 31 bits; whoever waits longer waits again
+
 
 class AnswerReader:
     """For any thread; one at a time has the turn to read, the others wait until it has their answers."""
@@ -127,7 +129,7 @@ class AnswerReader:
         transport = self._transport
         whole = True
         try:
-            if not transport.poll(None if until is None else max(0.0, until - time.monotonic())):
+            if not transport.poll(None if until is None else min(max(0.0, until - time.monotonic()), _MOST_S)):
                 return
             whole = False
             self._in_flight.deliver(transport.read())
