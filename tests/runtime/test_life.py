@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import sys
 import threading
@@ -112,6 +113,15 @@ def test_an_exception_that_nobody_caught_goes_to_the_users_hook(monkeypatch, cap
     assert seen == [(ValueError, error, None)]
     assert text == "ValueError: no such env\n"
     assert capsys.readouterr().err == ""
+
+
+def test_a_failure_after_the_streams_were_set_to_none_is_still_shown(monkeypatch):
+    at_first = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", at_first)
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    print_failure(ValueError("no such env"))
+    assert at_first.getvalue() == "ValueError: no such env\n"
 
 
 def test_a_hook_that_fails_takes_nothing_of_the_failure_away(monkeypatch, capsys):

@@ -79,17 +79,19 @@ def _break(remedy: str, *args: Any, **kwargs: Any) -> Any:
 def print_failure(error: BaseException) -> str:
     """Show an exception that nobody caught as Python does, by ``sys.excepthook`` if the user set one; its text.
 
-    What the hook or the stream does to it raises nothing here: the failure is still to be reported.
+    What the hook or the stream does to it raises nothing here: the failure is still to be reported. Where the program
+    has set ``sys.stderr`` to None it goes to the stream that was there at first.
     """
     text = format_failure(error)
+    stream = sys.__stderr__ if sys.stderr is None else sys.stderr
     try:
         if sys.excepthook is sys.__excepthook__:
-            print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
+            print(text, file=stream, end="")
         else:
             sys.excepthook(type(error), error, error.__traceback__)
     except BaseException:  # noqa: BLE001 - the user's hook, which may exit as well
         with contextlib.suppress(Exception):
-            print(f"sys.excepthook raised:\n{traceback.format_exc()}\n{text}", file=sys.stderr, end="")  # noqa: T201
+            print(f"sys.excepthook raised:\n{traceback.format_exc()}\n{text}", file=stream, end="")
     return text
 
 
