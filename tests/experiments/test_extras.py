@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.agents import Walk
 from kourou import errors, experiments, extras
 from kourou.experiments.describe.configfile import read_config
 
@@ -35,6 +36,6 @@ def test_tensorboard_is_missed_before_any_fit(monkeypatch: pytest.MonkeyPatch, t
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(errors.MissingExtra, match=r"kourou\[tensorboard\]"):
-        experiments.ExperimentManager(experiments.Agent, fit_budget=1, output_dir=tmp_path, enable_tensorboard=True)
+        experiments.ExperimentManager(Walk, fit_budget=1, output_dir=tmp_path, enable_tensorboard=True)
     with pytest.raises(errors.MissingExtra, match=r"kourou\[tensorboard\]"):
         experiments.read_events(EVENTS)

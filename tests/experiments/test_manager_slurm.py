@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.agents import Faulty, Waiting, Walk, manager, scores
@@ -14,7 +15,7 @@ from experiments.slurm_cluster import slurm_cluster
 from kourou.experiments import ExperimentManager, FitsFailed, MultipleManagers, Retry, SlurmOptions
 from kourou.experiments.journal.journal import read_records
 from optional import pytest
-from polling import until
+from polling import WAIT_S, until
 
 # Each job starts a Python of its own; on a busy machine that takes its time.
 pytestmark = [pytest.mark.needs("slurm"), pytest.mark.usefixtures("cluster", "no_leaks")]
@@ -103,9 +104,18 @@ def test_jobs_outlive_a_script_that_is_killed_and_are_found_again(tmp_path: Path
         script.send_signal(signal.SIGKILL)
     again = ExperimentManager.load(folder)
     assert not again.fitted
-    for fit in (0, 1):
-        (folder / "fits" / str(fit) / "output" / "go").touch()
-    again.fit()
+    call = folder / "jobs" / "call-0.pkl"
+    written_by_it = call.stat().st_ino
+
+    def let_go() -> None:  # not before it is known what is fitted: who asks for more of what is done gets more of it
+        until(lambda: call.stat().st_ino != written_by_it, WAIT_S)
+        for fit in (0, 1):
+            (folder / "fits" / str(fit) / "output" / "go").touch()
+
+    with ThreadPoolExecutor(1) as thread:
+        going = thread.submit(let_go)
+        again.fit()
+        going.result(WAIT_S)
     # then its jobs are followed, not started again
     assert again.fitted == (0, 1)
     assert [len(list(folder.glob(f"fits/{fit}/output/began/*"))) for fit in (0, 1)] == [1, 1]
