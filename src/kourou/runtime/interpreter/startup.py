@@ -83,15 +83,15 @@ def print_failure(error: BaseException) -> str:
     has set ``sys.stderr`` to None it goes to the stream that was there at first.
     """
     text = format_failure(error)
-    stream = sys.__stderr__ if sys.stderr is None else sys.stderr
-    try:
-        if sys.excepthook is sys.__excepthook__:
-            print(text, file=stream, end="")
-        else:
-            sys.excepthook(type(error), error, error.__traceback__)
-    except BaseException:  # noqa: BLE001 - the user's hook, which may exit as well
-        with contextlib.suppress(Exception):
-            print(f"sys.excepthook raised:\n{traceback.format_exc()}\n{text}", file=stream, end="")
+    with contextlib.nullcontext() if sys.stderr is not None else contextlib.redirect_stderr(sys.__stderr__):
+        try:
+            if sys.excepthook is sys.__excepthook__:
+                print(text, file=sys.stderr, end="")  # noqa: T201 - as Python itself would
+            else:
+                sys.excepthook(type(error), error, error.__traceback__)
+        except BaseException:  # noqa: BLE001 - the user's hook, which may exit as well
+            with contextlib.suppress(Exception):
+                print(f"sys.excepthook raised:\n{traceback.format_exc()}\n{text}", file=sys.stderr, end="")  # noqa: T201
     return text
 
 
